@@ -1,0 +1,56 @@
+"""The privacy room: mechanisms, anonymizers and the epsilon ledger.
+
+What is guaranteed, for what, and what is not: docs/privacy.md. Importing this needs numpy only;
+tensors are accepted wherever a feature or distances are asked for.
+"""
+
+from __future__ import annotations
+
+from lreorg_fast.privacy.attributes import ATTRIBUTE_RULES, AttributeAnonymizer
+from lreorg_fast.privacy.identity import Codebook, GroupIdentityAnonymizer
+from lreorg_fast.privacy.labelled import KAnonymityFarthest, LaplaceFeature, PaperWindow
+from lreorg_fast.privacy.ledger import Ledger, json_epsilon, picture_statement
+from lreorg_fast.privacy.mechanisms import (
+    DEFAULT_EPSILON,
+    MAX_EPSILON,
+    GroupMechanism,
+    Mechanism,
+    Uniform,
+    WindowRandomizedResponse,
+    default_window,
+)
+from lreorg_fast.privacy.randomness import InsecureTestSampler, SystemSampler
+from lreorg_fast.privacy.registry import (
+    DEFAULT_MECHANISM,
+    MECHANISMS,
+    MechanismEntry,
+    make_mechanism,
+)
+from lreorg_fast.privacy.replacement import Replacement
+
+__all__ = [
+    "ATTRIBUTE_RULES",
+    "DEFAULT_EPSILON",
+    "DEFAULT_MECHANISM",
+    "MAX_EPSILON",
+    "MECHANISMS",
+    "AttributeAnonymizer",
+    "Codebook",
+    "GroupIdentityAnonymizer",
+    "GroupMechanism",
+    "InsecureTestSampler",
+    "KAnonymityFarthest",
+    "LaplaceFeature",
+    "Ledger",
+    "Mechanism",
+    "MechanismEntry",
+    "PaperWindow",
+    "Replacement",
+    "SystemSampler",
+    "Uniform",
+    "WindowRandomizedResponse",
+    "default_window",
+    "json_epsilon",
+    "make_mechanism",
+    "picture_statement",
+]

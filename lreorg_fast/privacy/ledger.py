@@ -1,0 +1,291 @@
+"""The epsilon ledger: what has been spent on each person-track, and when to refuse.
+
+Independent draws of one person add up, so one draw is held per track: it is paid once, and every
+later frame that uses it is post-processing and free.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import ROUND_UP, Context, Decimal, DecimalException
+from pathlib import Path
+from typing import Any
+
+from lreorg_fast.errors import BudgetExceeded, ConfigError, OutputError, PrivacyError
+from lreorg_fast.privacy.replacement import Replacement
+
+_FORMAT = "lreorg-ledger"
+_VERSION = 1
+_MAX_FILE_BYTES = 64 << 20
+# Totals are kept in decimal, from the shortest text of each epsilon, so that three times 0.1 fits
+# a budget of 0.3; where digits run out, sums round up, never down.
+_SUM = Context(prec=60, rounding=ROUND_UP)
+
+
+def picture_statement(measured: str | None = None) -> str:
+    """The sentence that must stand wherever an epsilon is shown.
+
+    Args:
+        measured: the measured re-identification with its n and interval, if there is one.
+    """
+    return (
+        "This is not a guarantee for the picture. "
+        f"Measured re-identification: {measured or 'not measured here'}."
+    )
+
+
+def json_epsilon(epsilon: float) -> float | str:
+    """An epsilon as a report writes it: JSON has no infinity, so that becomes ``"inf"``."""
+    return "inf" if math.isinf(epsilon) else epsilon
+
+
+class Ledger:
+    """Counts epsilon per person-track and refuses to pass the budget. Thread-safe.
+
+    Args:
+        budget: most epsilon that one track may cost, finite and >= 0; None is no limit, and the
+            only setting under which mechanisms without a guarantee (epsilon infinity) are let
+            through.
+
+    Raises:
+        ConfigError: the budget is negative, NaN or infinite.
+    """
+
+    def __init__(self, budget: float | None = None) -> None:
+        if budget is not None:
+            _check_epsilon("budget", budget, "None for no limit")
+            if math.isinf(budget):
+                raise ConfigError("budget is inf, but must be finite; use None for no limit")
+        self._budget = None if budget is None else _decimal(budget)
+        self._totals: dict[str, Decimal] = {}
+        self._held: dict[tuple[str, str], Replacement] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def budget(self) -> float | None:
+        """Most epsilon per track; None is no limit."""
+        return None if self._budget is None else float(self._budget)
+
+    def spend(self, track: str | int, epsilon: float) -> float:
+        """Record the cost of one draw, before it is made.
+
+        Args:
+            track: the person-track. Use a number or a random id: it is written to reports and
+                files, so a person's name does not belong here. 1 and "1" are the same track.
+            epsilon: >= 0, infinity for a draw without a guarantee.
+
+        Returns:
+            The new total of the track.
+
+        Raises:
+            BudgetExceeded: the total would pass the budget; nothing is recorded, and nothing may
+                be drawn or released.
+            ConfigError: epsilon is negative, NaN or not a number, or track is neither text nor
+                integer.
+        """
+        key = _track_key(track)
+        _check_epsilon("epsilon", epsilon, "the epsilon that the mechanism reports")
+        with self._lock:
+            return self._spend(key, _decimal(epsilon))
+
+    def held(
+        self,
+        track: str | int,
+        draw: Callable[[], Replacement],
+        epsilon: float,
+        keyword: str = "identity",
+    ) -> Replacement:
+        """The one replacement of a track: drawn and paid for the first time, then repeated.
+
+        Args:
+            track: as in :meth:`spend`.
+            draw: makes the replacement; called at most once per track and keyword, after payment.
+            epsilon: cost of the draw; the keywords of one track add up.
+            keyword: what is replaced.
+
+        Raises:
+            BudgetExceeded, ConfigError: as in :meth:`spend`; nothing was drawn.
+            PrivacyError: the replacement says that it cost more than was paid; it is not handed
+                out. What was paid stays paid, as it does when ``draw`` raises.
+        """
+        key = _track_key(track)
+        _check_epsilon("epsilon", epsilon, "the epsilon that the mechanism reports")
+        # The lock is kept during the draw, or two frames of one track could both draw.
+        with self._lock:
+            held = self._held.get((key, keyword))
+            if held is not None:
+                return held
+            self._spend(key, _decimal(epsilon))
+            replacement = draw()
+            if replacement.epsilon > epsilon:
+                raise PrivacyError(
+                    f"the draw for keyword '{keyword}' cost epsilon {replacement.epsilon}, but "
+                    f"{epsilon} was paid; pay the epsilon that the mechanism reports"
+                )
+            self._held[key, keyword] = replacement
+            return replacement
+
+    def forget(self, track: str | int) -> None:
+        """Drop the held draws of a track that ended; its total stays, a new draw costs again."""
+        key = _track_key(track)
+        with self._lock:
+            for held_key in [held_key for held_key in self._held if held_key[0] == key]:
+                del self._held[held_key]
+
+    def total(self, track: str | int) -> float:
+        """Epsilon spent on a track so far; 0 for an unknown one."""
+        key = _track_key(track)
+        with self._lock:
+            return float(self._totals.get(key, Decimal(0)))
+
+    def report(self, measured: str | None = None) -> dict[str, Any]:
+        """What was spent, as a JSON-able dict; an infinite epsilon is the text ``"inf"``.
+
+        Args:
+            measured: the measured re-identification, for the sentence that goes with epsilon.
+
+        Returns:
+            ``budget``, ``tracks`` (track to total), ``largest`` (total of any track, 0 for none),
+            ``statement`` (:func:`picture_statement`).
+        """
+        with self._lock:
+            totals = {track: float(total) for track, total in self._totals.items()}
+        return {
+            "budget": self.budget,
+            "tracks": {track: json_epsilon(total) for track, total in totals.items()},
+            "largest": json_epsilon(max(totals.values(), default=0.0)),
+            "statement": picture_statement(measured),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the budget and the totals as JSON; held draws are never written.
+
+        The file appears completely or not at all (written beside ``path``, then renamed) and is
+        readable by its owner only. Processes that share a file must not save at the same time:
+        the last one wins.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with self._lock:
+            content = {
+                "format": _FORMAT,
+                "version": _VERSION,
+                "budget": None if self._budget is None else str(self._budget),
+                "totals": {track: str(total) for track, total in self._totals.items()},
+            }
+        _write_atomically(Path(path), json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ledger:
+        """Read a ledger that :meth:`save` wrote; no draw is held in it.
+
+        Raises:
+            PrivacyError: the file is missing, damaged or of another format or version. A ledger
+                that cannot be read is not an empty ledger.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(_MAX_FILE_BYTES + 1)
+            if len(data) > _MAX_FILE_BYTES:
+                raise ValueError("too large")
+            budget, totals = _parsed(json.loads(data.decode("utf-8"), object_pairs_hook=_unique))
+        except (OSError, ValueError, RecursionError, DecimalException) as error:
+            raise PrivacyError(
+                f"ledger '{path}' cannot be read as a version {_VERSION} ledger, and what it "
+                "counted cannot be guessed; restore it from a copy"
+            ) from error
+        ledger = cls()
+        ledger._budget = budget
+        ledger._totals = totals
+        return ledger
+
+    def _spend(self, key: str, epsilon: Decimal) -> float:
+        total = _SUM.add(self._totals.get(key, Decimal(0)), epsilon)
+        if self._budget is not None and total > self._budget:
+            raise BudgetExceeded(
+                f"epsilon {epsilon} would bring track '{key}' to {total}, but the budget is "
+                f"{self._budget}; keep the held draw, or start with a larger budget"
+            )
+        self._totals[key] = total
+        return float(total)
+
+
+def _decimal(epsilon: float) -> Decimal:
+    return Decimal(repr(float(epsilon)))
+
+
+def _check_epsilon(field: str, value: object, remedy: str) -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not float(value) >= 0:  # type: ignore[arg-type]  # NaN fails >=
+        raise ConfigError(f"{field} is {value!r}, but must be a number >= 0; give {remedy}")
+
+
+def _track_key(track: object) -> str:
+    if isinstance(track, bool) or not isinstance(track, (str, numbers.Integral)):
+        raise ConfigError(
+            f"track is of type {type(track).__name__}, but must be text or an integer; use the "
+            "tracker's number"
+        )
+    return str(track)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # json keeps the last of two equal keys, which could hide a larger total.
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a field is given twice")
+    return dict(pairs)
+
+
+def _parsed(content: Any) -> tuple[Decimal | None, dict[str, Decimal]]:
+    """Budget and totals of a parsed file; ValueError or DecimalException for anything odd."""
+    if (
+        not isinstance(content, dict)
+        or set(content) != {"format", "version", "budget", "totals"}
+        or content["format"] != _FORMAT
+        or content["version"] != _VERSION
+        or not isinstance(content["totals"], dict)
+    ):
+        raise ValueError("not a ledger")
+    budget = None if content["budget"] is None else _stored(content["budget"])
+    if budget is not None and not budget.is_finite():
+        raise ValueError("infinite budget")
+    totals = {track: _stored(total) for track, total in content["totals"].items()}
+    if budget is not None and any(total > budget for total in totals.values()):
+        raise ValueError("a total above the budget")
+    return budget, totals
+
+
+def _stored(text: Any) -> Decimal:
+    if not isinstance(text, str) or len(text) > 100:
+        raise ValueError("not a number as text")
+    value = Decimal(text)
+    if value.is_nan() or value < 0:
+        raise ValueError("negative or NaN")
+    return value
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary: str | None = None
+    try:
+        # mkstemp makes the file for its owner only, under a name that nobody can prepare.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ledger-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise OutputError(
+            f"ledger '{path}' cannot be written ({error.strerror}); choose a writable folder"
+        ) from error
