@@ -1,0 +1,115 @@
+"""Files that appear whole or not at all, and never in the place of another by accident.
+
+Every writer of this package (pictures, tensors, bundles, reports) goes through
+:func:`atomic_file`, so the rules are in one place: the content is written to a temporary file in
+the same folder, flushed to the disk and then given its name in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lreorg_fast.errors import OutputError
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A fresh hidden name in the folder of ``path``; it carries nothing of the file's own name."""
+    return path.with_name(f".lreorg-{secrets.token_hex(8)}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a target that cannot or must not be written.
+
+    Raises:
+        OutputError: the folder is missing, the target is a folder, or it exists already.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"cannot write '{path}': the folder '{path.parent}' does not exist; create it first"
+        )
+    if path.is_dir() and not path.is_symlink():
+        raise OutputError(f"cannot write '{path}': it is a folder; name a file")
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` for writing; it takes that name when the block ends.
+
+    If the block raises, nothing is left behind. Without ``overwrite`` an existing file is never
+    replaced, not even one that another process made meanwhile. With it, a symbolic link is
+    replaced itself and not followed.
+
+    Raises:
+        OutputError: see :func:`check_target`, and any error of the file system on the way.
+    """
+    target = Path(path)
+    check_target(target, overwrite)
+    temporary = temporary_sibling(target)
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        _commit(temporary, target, overwrite)
+        sync_folder(target.parent)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _exists(target: Path) -> OutputError:
+    return OutputError(
+        f"'{target}' exists already; choose another name or ask for it to be overwritten"
+    )
+
+
+def _commit(temporary: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    try:
+        # A hard link fails if the name is taken, which a rename would not.
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _claim_and_replace(temporary, target)
+
+
+def _claim_and_replace(temporary: Path, target: Path) -> None:
+    """For file systems without hard links (exFAT, SMB): take the name exclusively, then fill it."""
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        raise _exists(target) from None
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
