@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never in the place of another by accident.
+"""Files that appear whole or not at all, and JSON that is exactly what it seems.
 
 Every writer of this package (pictures, tensors, bundles, reports) goes through
 :func:`atomic_file`, so the rules are in one place: the content is written to a temporary file in
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lreorg_fast.errors import OutputError
 
@@ -113,3 +114,32 @@ def _claim_and_replace(temporary: Path, target: Path) -> None:
     except OSError:
         target.unlink(missing_ok=True)
         raise
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON as the standard has it: no NaN, no repeated names, no bottomless nesting.
+
+    Raises:
+        ValueError: with the reason.
+    """
+
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_unique_names,
+            parse_constant=refuse_constant,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"the name {name!r} appears twice")
+        result[name] = value
+    return result
