@@ -1,0 +1,118 @@
+"""Stage 4: a small CLIP model trained on avatars and captions, as a plain open_clip model.
+
+The configuration is an ordinary open_clip one (convolutional image tower, standard tokenizer),
+so the result loads with ``open_clip.create_model("local-dir:...")`` like any other. The token
+table keeps the standard 49,408 rows; rows of words that no caption uses are zero, which
+compresses to nothing in the wheel.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lreorg_fast.avatars.recipe.captions import caption
+from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.errors import MissingExtra
+from lreorg_fast.training.run import Run, Say
+
+EMBED_DIM = 64
+MODEL_CONFIG: dict[str, Any] = {
+    "embed_dim": EMBED_DIM,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 12, "head_width": 48},
+    "text_cfg": {
+        "context_length": 48,
+        "vocab_size": 49408,
+        "width": 64,
+        "heads": 4,
+        "layers": 2,
+    },
+}
+PREPROCESS_CONFIG: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """How the model is trained."""
+
+    seed: int = 41
+    steps: int = 2000
+    batch: int = 128
+    learning_rate: float = 1.5e-3
+    warm_up: int = 100
+
+
+def build_clip() -> tuple[nn.Module, Any]:
+    """A new model and its tokenizer; open_clip is an optional dependency."""
+    try:
+        from open_clip.model import CLIP
+        from open_clip.tokenizer import SimpleTokenizer
+    except (ImportError, RuntimeError) as error:
+        raise MissingExtra(
+            "training needs open_clip with a torchvision that fits torch: "
+            "pip install 'lreorg_fast[train]'"
+        ) from error
+    model = CLIP(**MODEL_CONFIG)
+    context = MODEL_CONFIG["text_cfg"]["context_length"]
+    return model, SimpleTokenizer(context_length=context)
+
+
+def _drop_unused_tokens(model: nn.Module, seen: Tensor) -> None:
+    """Zero the embedding rows of tokens that no caption contained."""
+    with torch.no_grad():
+        table: nn.Embedding = model.token_embedding  # type: ignore[assignment]
+        table.weight[~seen] = 0
+
+
+def train_clip(
+    recipe: ClipRecipe, data: PictureSet, folder: Path, device: torch.device, say: Say
+) -> None:
+    """Train, or go on training, with the symmetric contrastive loss."""
+    torch.manual_seed(recipe.seed)
+    draw = random.Random(recipe.seed)
+    run = Run(folder, "clip", recipe.steps, "steps", say)
+    model, tokenizer = build_clip()
+    model = model.to(device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
+    )
+    seen = torch.zeros(MODEL_CONFIG["text_cfg"]["vocab_size"], dtype=torch.bool)
+    state = run.resume()
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        seen = state["seen"]
+        draw.seed(recipe.seed + int(run.position))
+
+    def payload() -> dict[str, Any]:
+        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
+
+    target = torch.arange(recipe.batch, device=device)
+    for position in run.steps(1, payload):
+        warm = min(1.0, (position + 1) / recipe.warm_up)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * warm * (1 - 0.95 * position / recipe.steps)
+        index = torch.randint(len(data), (recipe.batch,))
+        pictures = to_unit(data.pictures[index]).to(device)
+        tokens = tokenizer([caption(label, draw) for label in data.labels[index].tolist()])
+        seen[tokens.flatten()] = True
+        with torch.autocast(device.type, torch.bfloat16):
+            image = model.encode_image(pictures)  # type: ignore[operator]
+            text = model.encode_text(tokens.to(device))  # type: ignore[operator]
+        image, text = F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
+        scale: Tensor = model.logit_scale.clamp(max=4.6).exp()  # type: ignore[operator]
+        logits = scale * image @ text.t()
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.track(loss=loss.item())
+    _drop_unused_tokens(model, seen)
+    run.save(payload())
+    run.finish(parameters=sum(p.numel() for p in model.parameters()), tokens=int(seen.sum()))

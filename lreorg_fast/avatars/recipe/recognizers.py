@@ -1,0 +1,133 @@
+"""Stage 2: two recognizers trained differently, so that one can judge what the other taught.
+
+``training`` (ArcFace margin, Deng et al. 2019) takes part in the losses of CDFNet; ``evaluation``
+(AdaFace margin, Kim et al. 2022; other people, another seed, another shape) never does. A person
+is the twenty traits alone: every attribute varies between the pictures of one person.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
+from lreorg_fast.training.run import Run, Say
+
+
+@dataclass(frozen=True)
+class RecognizerRecipe:
+    """How one recognizer is trained."""
+
+    role: str
+    head: Literal["arcface", "adaface"]
+    model: BackboneConfig
+    seed: int
+    people: int = 1500
+    pictures: int = 16
+    epochs: int = 6
+    batch: int = 128
+    learning_rate: float = 3e-3
+    margin: float = 0.3
+    scale: float = 24.0
+
+
+RECOGNIZERS = (
+    RecognizerRecipe(
+        role="training",
+        head="arcface",
+        model=BackboneConfig(64, 16, (32, 64, 96, 128), (1, 1, 1, 1), outputs=128),
+        seed=21,
+    ),
+    RecognizerRecipe(
+        role="evaluation",
+        head="adaface",
+        model=BackboneConfig(64, 12, (24, 48, 96, 128), (1, 1, 1, 1), outputs=96),
+        seed=22,
+        margin=0.35,
+    ),
+)
+
+
+class MarginHead(nn.Module):
+    """Cosine classifier over the training people with an angular margin on the true one."""
+
+    quality: Tensor
+
+    def __init__(self, recipe: RecognizerRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.weight = nn.Parameter(torch.randn(recipe.people, recipe.model.outputs) * 0.05)
+        self.register_buffer("quality", torch.tensor([10.0, 4.0]))
+
+    def forward(self, raw: Tensor, person: Tensor, ramp: float) -> Tensor:
+        """Cross entropy; ``ramp`` in [0, 1] scales the margin (it grows during training)."""
+        cosine = F.linear(F.normalize(raw), F.normalize(self.weight)).clamp(-0.999, 0.999)
+        margin = self.recipe.margin * ramp
+        angle, addition = torch.full_like(raw[:, :1], margin), torch.zeros_like(raw[:, :1])
+        if self.recipe.head == "adaface":
+            quality = self._quality(raw)
+            angle, addition = -margin * quality, margin * quality + margin
+        true = cosine.gather(1, person[:, None])
+        shifted = torch.cos((torch.acos(true) + angle).clamp(1e-3, math.pi - 1e-3)) - addition
+        return F.cross_entropy(
+            self.recipe.scale * cosine.scatter(1, person[:, None], shifted), person
+        )
+
+    @torch.no_grad()
+    def _quality(self, raw: Tensor) -> Tensor:
+        """Feature norm, standardized by running statistics and clipped to [-1, 1] (h = 1/3)."""
+        norm = raw.norm(dim=1, keepdim=True).clamp(0.001, 100)
+        if self.training:
+            seen = torch.stack([norm.mean(), norm.std()])
+            self.quality.lerp_(seen, 0.01)
+        mean, deviation = self.quality
+        return ((norm - mean) / (deviation + 1e-3) * 0.333).clamp(-1, 1)
+
+
+def train_recognizer(
+    recipe: RecognizerRecipe, data: PictureSet, folder: Path, device: torch.device, say: Say
+) -> None:
+    """Train, or go on training, one recognizer on people of its own."""
+    torch.manual_seed(recipe.seed)
+    steps = recipe.epochs * (len(data) // recipe.batch)
+    run = Run(folder, f"recognizer {recipe.role}", steps, "steps", say)
+    net, head = FaceBackbone(recipe.model).to(device), MarginHead(recipe).to(device)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = [*net.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=steps + 1
+    )
+    parts = {"net": net, "head": head, "optimizer": optimizer, "schedule": schedule}
+    state = run.resume()
+    if state is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    person = torch.arange(recipe.people).repeat_interleave(recipe.pictures)
+    for position in run.steps(1, lambda: {n: p.state_dict() for n, p in parts.items()}):
+        index = torch.randint(len(data), (recipe.batch,))
+        pictures = to_unit(data.pictures[index]).to(device)
+        pictures = pictures + 0.02 * torch.randn_like(pictures)
+        with torch.autocast(device.type, torch.bfloat16):
+            raw = net.raw(pictures)
+        loss = head(raw, person[index].to(device), min(1.0, position / (0.4 * steps)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        run.track(loss=loss.item())
+    run.finish(parameters=sum(p.numel() for p in net.parameters()))
+
+
+def load_recognizer(recipe: RecognizerRecipe, folder: Path) -> FaceBackbone:
+    """A trained recognizer, frozen, in evaluation mode."""
+    net = FaceBackbone(recipe.model)
+    net.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["payload"]["net"])
+    return net.requires_grad_(False).eval()

@@ -1,0 +1,286 @@
+"""StyleGAN2 generator (Karras et al. 2020) in the parameter layout of the public PyTorch files.
+
+One class for every size: 512 channels and 8 mapping layers as published, fewer for the demo
+bundle. Modulated convolution is computed as scale-input, convolve, scale-output, which equals
+the per-sample kernels of the paper up to rounding and lets the batch share one kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lreorg_fast.errors import ConfigError
+from lreorg_fast.models.layers import EqualLinear, PixelNorm, fir_kernel, scaled_leaky_relu
+
+NoiseMode = Literal["constant", "random", "none"]
+
+
+def published_channels(resolution: int, multiplier: int = 2) -> dict[int, int]:
+    """Channels per resolution of the published networks: 512 up to 32 px, then halving."""
+    channels = {4: 512, 8: 512, 16: 512, 32: 512}
+    channels.update({64 * 2**i: (256 >> i) * multiplier for i in range(5)})
+    return {r: c for r, c in channels.items() if r <= resolution}
+
+
+@dataclass(frozen=True)
+class StyleGAN2Config:
+    """Shape of a generator.
+
+    ``resolution`` is a power of two, 8 to 1024; ``channels`` maps every resolution from 4 to
+    ``resolution`` to a channel count.
+    """
+
+    resolution: int = 256
+    style_dim: int = 512
+    mapping_layers: int = 8
+    channels: Mapping[int, int] = field(default_factory=lambda: published_channels(256))
+
+    def __post_init__(self) -> None:
+        steps = math.log2(self.resolution) if self.resolution > 0 else 0.0
+        if not 3 <= steps <= 10 or steps != int(steps):
+            raise ConfigError(
+                f"resolution is {self.resolution}, but must be a power of two from 8 to 1024"
+            )
+        object.__setattr__(self, "channels", {int(r): int(c) for r, c in self.channels.items()})
+        wanted = [2**i for i in range(2, int(steps) + 1)]
+        if sorted(self.channels) != wanted or min(self.channels.values()) < 1:
+            raise ConfigError(f"channels must give a positive count for each of {wanted}")
+        if self.style_dim < 1 or not 1 <= self.mapping_layers <= 16:
+            raise ConfigError("style_dim must be at least 1 and mapping_layers from 1 to 16")
+
+    @property
+    def num_ws(self) -> int:
+        """Rows of a W+ latent: two per resolution."""
+        return 2 * int(math.log2(self.resolution)) - 2
+
+    def to_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["channels"] = {str(r): c for r, c in self.channels.items()}
+        return data
+
+
+class _Blur(nn.Module):
+    """The FIR filter after an up-convolution; zero insertion costs a gain of 4."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
+        return F.conv2d(x, kernel, padding=1, groups=channels)
+
+
+class _Upsample(nn.Module):
+    """RGB skip: zero insertion and the same filter, as one transposed convolution."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+
+
+class _ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style; demodulated unless for RGB."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        style_dim: int,
+        *,
+        demodulate: bool = True,
+        upsample: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.randn(1, out_channels, in_channels, kernel_size, kernel_size)
+        )
+        self.modulation = EqualLinear(style_dim, in_channels, bias=1.0)
+        self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.padding = kernel_size // 2
+        self.demodulate = demodulate
+        self.upsample = upsample
+        if upsample:
+            self.blur = _Blur()
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.modulation(w)
+        weight = self.weight[0] * self.scale
+        kernel = weight.to(x.dtype)
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.upsample:
+            x = self.blur(F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2))
+        else:
+            x = F.conv2d(x, kernel, padding=self.padding)
+        if self.demodulate:
+            norm = style.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8
+            x = x * norm.rsqrt().to(x.dtype)[:, :, None, None]
+        return x
+
+
+class _NoiseStrength(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+class _ActivationBias(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+
+class _StyledConv(nn.Module):
+    """Modulated convolution, one noise map for all channels, bias, activation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, style_dim: int, *, upsample: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = _ModulatedConv(in_channels, out_channels, 3, style_dim, upsample=upsample)
+        self.noise = _NoiseStrength()
+        self.activate = _ActivationBias(out_channels)
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        x = self.conv(x, w)
+        offset = self.activate.bias[None, :, None, None].to(x.dtype)
+        if noise is not None:
+            offset = offset + (self.noise.weight * noise).to(x.dtype)
+        return scaled_leaky_relu(x + offset)
+
+
+class _ToRGB(nn.Module):
+    """1x1 modulated convolution to colour, added to the up-sampled picture so far."""
+
+    def __init__(self, in_channels: int, style_dim: int, *, upsample: bool) -> None:
+        super().__init__()
+        self.conv = _ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        if upsample:
+            self.upsample = _Upsample()
+
+    def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
+        picture = self.conv(x, w).to(w.dtype) + self.bias
+        return picture if skip is None else picture + self.upsample(skip)
+
+
+class _Constant(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+
+class StyleGAN2Generator(nn.Module):
+    """``mapping``: z -> w; ``synthesis``: w or w+ -> picture in about [-1, 1].
+
+    State-dict names are those of rosinality's ``Generator``; the average latent is the extra
+    buffer ``latent_avg`` ``(style_dim,)``, not persistent because public files keep it beside
+    the state dict.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.config = config
+        channels, dim = config.channels, config.style_dim
+        mapping = [
+            EqualLinear(dim, dim, lr_multiplier=0.01, activate=True)
+            for _ in range(config.mapping_layers)
+        ]
+        self.style = nn.Sequential(PixelNorm(), *mapping)
+        self.input = _Constant(channels[4])
+        self.conv1 = _StyledConv(channels[4], channels[4], dim)
+        self.to_rgb1 = _ToRGB(channels[4], dim, upsample=False)
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        self.noises = nn.Module()
+        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        for resolution in list(channels)[1:]:
+            before, here = channels[resolution // 2], channels[resolution]
+            self.convs.append(_StyledConv(before, here, dim, upsample=True))
+            self.convs.append(_StyledConv(here, here, dim))
+            self.to_rgbs.append(_ToRGB(here, dim, upsample=True))
+            for index in (len(self.convs) - 1, len(self.convs)):
+                buffer = torch.randn(1, 1, resolution, resolution)
+                self.noises.register_buffer(f"noise_{index}", buffer)
+        self.register_buffer("latent_avg", torch.zeros(dim), persistent=False)
+
+    @property
+    def num_ws(self) -> int:
+        return self.config.num_ws
+
+    @property
+    def resolution(self) -> int:
+        return self.config.resolution
+
+    def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """``(N, z_dim) -> (N, w_dim)``; ``truncation`` < 1 pulls toward ``latent_avg``."""
+        w: Tensor = self.style(z)
+        return w if truncation == 1.0 else self.latent_avg + truncation * (w - self.latent_avg)
+
+    def synthesis(
+        self,
+        w: Tensor,
+        *,
+        noise: NoiseMode = "constant",
+        dtype: torch.dtype | None = None,
+        resolution: int | None = None,
+        fade: float = 1.0,
+    ) -> Tensor:
+        """``(N, w_dim)`` or ``(N, num_ws, w_dim)`` -> ``(N, 3, H, W)``.
+
+        ``noise``: the stored maps, fresh ones, or none. ``dtype``: type of the feature maps
+        (the picture is summed in w's type). ``resolution`` and ``fade`` stop early and weight
+        the last RGB layer; both serve growing during training only.
+        """
+        rows = w[:, None].expand(-1, self.num_ws, -1) if w.dim() == 2 else w
+        if rows.dim() != 3 or rows.shape[1:] != (self.num_ws, self.config.style_dim):
+            raise ConfigError(
+                f"latents have shape {tuple(w.shape)}, but this generator takes "
+                f"(N, {self.config.style_dim}) or (N, {self.num_ws}, {self.config.style_dim})"
+            )
+        x = self.input.input.to(dtype or rows.dtype).expand(len(rows), -1, -1, -1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.conv1(x, rows[:, 0], self._noise(0, x, noise))
+        picture: Tensor = self.to_rgb1(x, rows[:, 1], None)
+        blocks = int(math.log2(resolution or self.resolution)) - 2
+        for j in range(blocks):
+            # The layer sees twice the size of what comes in, so its noise map is asked by index.
+            for i in (2 * j, 2 * j + 1):
+                maps = self._noise(i + 1, x, noise)
+                x = self.convs[i](x, rows[:, i + 1], maps)
+            before = picture
+            picture = self.to_rgbs[j](x, rows[:, 2 * j + 3], before)
+            if fade < 1.0 and j == blocks - 1:
+                picture = picture.lerp(self.to_rgbs[j].upsample(before), 1.0 - fade)
+        return picture
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.synthesis(w)
+
+    def _noise(self, index: int, x: Tensor, mode: NoiseMode) -> Tensor | None:
+        if mode == "none":
+            return None
+        stored: Tensor = getattr(self.noises, f"noise_{index}")
+        if mode == "constant":
+            return stored
+        return torch.randn(len(x), *stored.shape[1:], dtype=x.dtype, device=x.device)

@@ -1,0 +1,1 @@
+"""Training: interruptible runs, the losses of keyword swap training, and its trainer."""

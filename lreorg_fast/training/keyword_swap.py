@@ -1,0 +1,198 @@
+"""Keyword swap training: CDFNet learns what a keyword means without labels.
+
+Two latents swap their key features under one keyword; what the pictures of the swapped latents
+must and must not share is asked of an identity net (identity) or of CLIP (the other keywords).
+Beside the paper's two losses there is one on the end of a sampled plan, because the swap alone
+lets attribute features carry the identity back in (measured: docs/training_notes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lreorg_fast.cdfnet import CDFNet
+from lreorg_fast.errors import ConfigError
+from lreorg_fast.training import losses
+
+IDENTITY = "identity"
+
+
+class Judges(Protocol):
+    """What pictures and their meaning are asked of; everything is differentiable and frozen."""
+
+    def latents(self, count: int) -> Tensor:
+        """``(count, rows, dim)`` latents from the generator's mapping network."""
+
+    def picture(self, latents: Tensor) -> Tensor:
+        """``(N, rows, dim) -> (N, 3, H, W)``."""
+
+    def identity(self, picture: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Unit embeddings ``(N, D)``, and feature maps for the perceptual distance."""
+
+    def contents(self, picture: Tensor, keyword: str) -> Tensor:
+        """CLIP's distribution over the keyword's sentences, ``(N, contents)``."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of Eq. 5 and 8; the defaults are the paper's."""
+
+    identity_swap: float = 24.0
+    perceptual: float = 1.2
+    latent: float = 3.0
+    information: float = 10.0
+    identity_kept: float = 0.2
+    contents: float = 30.0
+
+
+@dataclass(frozen=True)
+class SwapTrainingConfig:
+    """How CDFNet is trained; the defaults are the paper's where it gives them.
+
+    ``identity_floor`` None is the paper's L_I; a number stops pushing at that similarity.
+    ``recurrence_every`` n: every n-th step is one through a sampled plan; 0 never (the paper).
+    ``keyword_shares``: how often each keyword is drawn in swap steps; identity must be there.
+    """
+
+    steps: int = 100_000
+    batch: int = 16
+    learning_rate: float = 1e-5
+    weights: LossWeights = field(default_factory=LossWeights)
+    keyword_shares: Mapping[str, float] = field(default_factory=lambda: {IDENTITY: 1.0})
+    kept_keywords: tuple[str, ...] = ()
+    identity_floor: float | None = None
+    recurrence_every: int = 0
+    keep_probability: float = 0.75
+    gradient_limit: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2:
+            raise ConfigError("steps must be at least 1 and batch at least 2")
+        if not 0 < self.learning_rate < 1:
+            raise ConfigError(f"learning_rate is {self.learning_rate}, but must be in (0, 1)")
+        if IDENTITY not in self.keyword_shares or min(self.keyword_shares.values()) < 0:
+            raise ConfigError("keyword_shares must hold 'identity' and no negative share")
+        unknown = set(self.kept_keywords) - set(self.keyword_shares)
+        if unknown:
+            raise ConfigError(f"kept_keywords names {sorted(unknown)}, which have no share")
+        if self.recurrence_every < 0 or not 0 <= self.keep_probability <= 1:
+            raise ConfigError("recurrence_every must be >= 0 and keep_probability in [0, 1]")
+
+
+Terms = dict[str, Tensor]
+
+
+class KeywordSwap:
+    """One step's losses, for a net, its judges and a table of keyword features."""
+
+    def __init__(
+        self, net: CDFNet, judges: Judges, features: Mapping[str, Tensor], config: SwapTrainingConfig
+    ) -> None:
+        self.net = net
+        self.judges = judges
+        self.features = features
+        self.config = config
+        self.names = list(config.keyword_shares)
+        self.shares = torch.tensor([config.keyword_shares[name] for name in self.names])
+
+    def step(self, index: int) -> tuple[str, Tensor, Terms]:
+        """The loss of step ``index``: what kind it was, the total, and its weighted terms."""
+        every = self.config.recurrence_every
+        if every and index % every == every - 1:
+            kind, terms = "plan", self.plan_terms()
+        else:
+            kind = self.names[int(torch.multinomial(self.shares, 1))]
+            terms = self.swap_terms(kind)
+        return kind, torch.stack(list(terms.values())).sum(), terms
+
+    def swap_terms(self, keyword: str) -> Terms:
+        """IOS (Eq. 5) for identity, AOS (Eq. 8) for every other keyword."""
+        net, judges, k = self.net, self.judges, self.features[keyword]
+        s1, s2 = judges.latents(2 * self.config.batch).chunk(2)
+        f1, r1 = net.disentangle(s1, k)
+        f2, r2 = net.disentangle(s2, k)
+        lost1, swapped1 = net.fuse(f2, r1, k)
+        lost2, swapped2 = net.fuse(f1, r2, k)
+        with torch.no_grad():
+            before = judges.picture(torch.cat([s1, s2]))
+        after = judges.picture(torch.cat([swapped1, swapped2]))
+        terms = self._meaning(keyword, before, after)
+        weights = self.config.weights
+        change = losses.latent_change(s1, swapped1) + losses.latent_change(s2, swapped2)
+        lost = losses.information_lost(lost1) + losses.information_lost(lost2)
+        return {
+            **terms,
+            "latent": weights.latent * change,
+            "information": weights.information * lost,
+        }
+
+    def _meaning(self, keyword: str, before: Tensor, after: Tensor) -> Terms:
+        """What the swapped pictures must and must not share with the originals."""
+        judges, weights = self.judges, self.config.weights
+        with torch.no_grad():
+            known, known_maps = judges.identity(before)
+        found, found_maps = judges.identity(after)
+        (known1, known2), (found1, found2) = known.chunk(2), found.chunk(2)
+        if keyword == IDENTITY:
+            swap = losses.identity_swap(
+                (known1, known2), (found1, found2), self.config.identity_floor
+            )
+            seen = 2 * losses.perceptual(known_maps, found_maps)
+            return {
+                "identity": weights.identity_swap * swap,
+                "perceptual": weights.perceptual * seen,
+            }
+        kept = losses.cosine_distance(known1, found1) + losses.cosine_distance(known2, found2)
+        with torch.no_grad():
+            wanted1, wanted2 = judges.contents(before, keyword).chunk(2)
+        now1, now2 = judges.contents(after, keyword).chunk(2)
+        swapped = losses.content_cross_entropy(wanted1, now2)
+        swapped = swapped + losses.content_cross_entropy(wanted2, now1)
+        return {
+            "identity_kept": weights.identity_kept * kept,
+            keyword: weights.contents * swapped,
+        }
+
+    def plan_terms(self) -> Terms:
+        """The end of a sampled plan: a new identity, the kept attributes of the original."""
+        net, judges, weights = self.net, self.judges, self.config.weights
+        s, donor = judges.latents(2 * self.config.batch).chunk(2)
+        k = self.features[IDENTITY]
+        _, r = net.disentangle(s, k)
+        new, _ = net.disentangle(donor, k)
+        lost, current = net.fuse(new, r, k)
+        lost_total = losses.information_lost(lost)
+        kept = [n for n in self.config.kept_keywords if self._chance()]
+        for name in kept:
+            k = self.features[name]
+            _, r = net.disentangle(current, k)
+            f, _ = net.disentangle(s, k)
+            lost, current = net.fuse(f, r, k)
+            lost_total = lost_total + losses.information_lost(lost)
+        with torch.no_grad():
+            before = judges.picture(torch.cat([s, donor]))
+            known, other = judges.identity(before)[0].chunk(2)
+        after = judges.picture(current)
+        found, _ = judges.identity(after)
+        floor = self.config.identity_floor
+        identity = losses.cosine_distance(other, found)
+        identity = identity + 2 * losses.away_from(known, found, floor)
+        terms = {
+            "identity": weights.identity_swap * identity,
+            "latent": weights.latent / 2 * losses.latent_change(s, current),
+            "information": weights.information * lost_total,
+        }
+        for name in kept:
+            with torch.no_grad():
+                wanted = judges.contents(before[: len(s)], name)
+            found_contents = judges.contents(after, name)
+            terms[name] = weights.contents * losses.content_cross_entropy(wanted, found_contents)
+        return terms
+
+    def _chance(self) -> bool:
+        return float(torch.rand(())) < self.config.keep_probability
