@@ -1,0 +1,176 @@
+#include "core/packed.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "cpu/kernels.h"
+
+static_assert(std::endian::native == std::endian::little, "the packed format is little-endian");
+
+namespace lreorg {
+namespace {
+
+constexpr char kMagic[9] = "LREORGPK";
+constexpr std::uint32_t kVersion = 1;
+constexpr std::align_val_t kAlignment{64};
+
+// FNV-1a over 64-bit words: it catches damage, not malice, and runs at memory speed.
+std::uint64_t checksum(const PackedHeader& header, const std::byte* payload) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto mix = [&hash](const std::byte* data, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += sizeof(std::uint64_t)) {
+      std::uint64_t word;
+      std::memcpy(&word, data + i, sizeof(word));
+      hash = (hash ^ word) * 0x100000001b3u;
+    }
+  };
+  PackedHeader unsigned_header = header;
+  unsigned_header.checksum = 0;
+  mix(reinterpret_cast<const std::byte*>(&unsigned_header), sizeof(unsigned_header));
+  mix(payload, header.payload_bytes);
+  return hash;
+}
+
+void store(double value, float* to) {
+  const float rounded = static_cast<float>(value);
+  if (!std::isfinite(rounded)) throw std::invalid_argument("a weight does not fit float32.");
+  *to = rounded;
+}
+
+void store(double value, std::uint16_t* to) {
+  // Round the double's 52-bit fraction to bfloat16's 7 bits, half to even, in one step: through
+  // float it would be rounded twice.
+  constexpr int kDropped = 52 - 7;
+  std::uint64_t bits = std::bit_cast<std::uint64_t>(value);
+  bits += ((std::uint64_t{1} << (kDropped - 1)) - 1) + ((bits >> kDropped) & 1);
+  bits &= ~((std::uint64_t{1} << kDropped) - 1);
+  const float rounded = static_cast<float>(std::bit_cast<double>(bits));
+  if (!std::isfinite(rounded)) throw std::invalid_argument("a weight does not fit bfloat16.");
+  *to = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) >> 16);
+}
+
+// Row-major (outputs x inputs) to panels: [outputs / kPanel][inputs][kPanel]. The padding of the
+// last panel stays zero.
+template <typename Weight>
+void pack_matrix(const Tensor& tensor, const double* source, std::byte* to) {
+  Weight* weights = reinterpret_cast<Weight*>(to);
+  for (std::size_t output = 0; output < tensor.outputs; ++output) {
+    const std::size_t panel = output / cpu::kPanel;
+    Weight* column = weights + panel * tensor.inputs * cpu::kPanel + output % cpu::kPanel;
+    for (std::size_t input = 0; input < tensor.inputs; ++input) {
+      store(source[output * tensor.inputs + input], column + input * cpu::kPanel);
+    }
+  }
+}
+
+void pack_tensor(const Tensor& tensor, const Source& source, WeightType type, std::byte* to) {
+  if (source.rows != tensor.outputs || source.columns != tensor.inputs) {
+    throw std::invalid_argument("it is " + std::to_string(source.rows) + " x " +
+                                std::to_string(source.columns) + " but must be " +
+                                std::to_string(tensor.outputs) + " x " +
+                                std::to_string(tensor.inputs) + ".");
+  }
+  if (tensor.is_vector()) {
+    for (std::size_t i = 0; i < tensor.outputs; ++i) {
+      store(source.data[i], reinterpret_cast<float*>(to) + i);
+    }
+  } else if (type == WeightType::float32) {
+    pack_matrix<float>(tensor, source.data, to);
+  } else {
+    pack_matrix<std::uint16_t>(tensor, source.data, to);
+  }
+}
+
+void require(bool condition, const std::string& message) {
+  if (!condition) throw std::invalid_argument("packed weights: " + message);
+}
+
+PackedHeader read_header(std::string_view bytes) {
+  PackedHeader header;
+  require(bytes.size() >= sizeof(header), "the block is shorter than its header.");
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  require(std::memcmp(header.magic, kMagic, sizeof(header.magic)) == 0, "the magic is wrong.");
+  require(header.version == kVersion, "version " + std::to_string(header.version) +
+                                          " is unknown; this build reads version " +
+                                          std::to_string(kVersion) + ".");
+  require(header.header_bytes == sizeof(header), "the header has an unknown size.");
+  require(header.panel == cpu::kPanel, "the panel width is not the one of this build.");
+  require(header.weight_type <= static_cast<std::uint32_t>(WeightType::bfloat16),
+          "the weight type is unknown.");
+  require(header.payload_bytes == bytes.size() - sizeof(header),
+          "the payload is truncated or too long.");
+  return header;
+}
+
+}  // namespace
+
+void PackedWeights::Release::operator()(std::byte* memory) const {
+  ::operator delete[](memory, kAlignment);
+}
+
+PackedWeights::PackedWeights(const Shape& shape, WeightType type)
+    : shape_(shape), type_(type), layout_(make_layout(shape, type)) {
+  const std::size_t bytes = sizeof(PackedHeader) + layout_.payload_bytes;
+  memory_.reset(static_cast<std::byte*>(::operator new[](bytes, kAlignment)));
+  std::memset(memory_.get(), 0, bytes);
+}
+
+PackedHeader PackedWeights::make_header() const {
+  PackedHeader header{};
+  std::memcpy(header.magic, kMagic, sizeof(header.magic));
+  header.version = kVersion;
+  header.header_bytes = sizeof(header);
+  header.dim = shape_.dim;
+  header.cond_dim = shape_.cond_dim;
+  header.num_blocks = shape_.num_blocks;
+  header.growth = shape_.growth;
+  header.clamp = shape_.clamp;
+  header.weight_type = static_cast<std::uint32_t>(type_);
+  header.panel = cpu::kPanel;
+  header.payload_bytes = layout_.payload_bytes;
+  header.checksum = checksum(header, payload());
+  return header;
+}
+
+PackedWeights PackedWeights::pack(const Shape& shape, WeightType type,
+                                  const std::function<Source(const std::string&)>& find) {
+  PackedWeights packed(shape, type);
+  for (const BlockTensors& block : packed.layout_.blocks) {
+    block.for_each([&](const Tensor& tensor) {
+      try {
+        pack_tensor(tensor, find(tensor.name), type, packed.payload() + tensor.offset);
+      } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(tensor.name + ": " + error.what());
+      }
+    });
+  }
+  const PackedHeader header = packed.make_header();
+  std::memcpy(packed.memory_.get(), &header, sizeof(header));
+  return packed;
+}
+
+PackedWeights PackedWeights::from_bytes(std::string_view bytes) {
+  const PackedHeader header = read_header(bytes);
+  const Shape shape{header.dim, header.cond_dim, header.num_blocks, header.growth, header.clamp};
+  PackedWeights packed(shape, static_cast<WeightType>(header.weight_type));
+  require(header.payload_bytes == packed.layout_.payload_bytes,
+          "the payload does not have the size that the shape asks for.");
+  std::memcpy(packed.memory_.get(), bytes.data(), bytes.size());
+  require(header.checksum == checksum(header, packed.payload()), "the checksum is wrong.");
+  return packed;
+}
+
+std::string_view PackedWeights::bytes() const {
+  return {reinterpret_cast<const char*>(memory_.get()),
+          sizeof(PackedHeader) + layout_.payload_bytes};
+}
+
+const std::byte* PackedWeights::data(const Tensor& tensor) const {
+  return payload() + tensor.offset;
+}
+
+}  // namespace lreorg
