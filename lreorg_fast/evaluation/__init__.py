@@ -1,0 +1,43 @@
+"""Measuring protection and usefulness, each figure with n and an interval."""
+
+from __future__ import annotations
+
+from lreorg_fast.evaluation.figures import (
+    Figure,
+    bootstrap_interval,
+    mean_figure,
+    share_figure,
+    wilson_interval,
+)
+from lreorg_fast.evaluation.metrics import (
+    AttributePreservation,
+    attribute_preservation,
+    cosine_similarity,
+    frechet_distance,
+    protection_success_rate,
+    rank_first_rate,
+    rank_last_rate,
+    rank_of_original,
+    similarity_gap,
+    threshold_at_far,
+    true_accept_rate,
+)
+
+__all__ = [
+    "AttributePreservation",
+    "Figure",
+    "attribute_preservation",
+    "bootstrap_interval",
+    "cosine_similarity",
+    "frechet_distance",
+    "mean_figure",
+    "protection_success_rate",
+    "rank_first_rate",
+    "rank_last_rate",
+    "rank_of_original",
+    "share_figure",
+    "similarity_gap",
+    "threshold_at_far",
+    "true_accept_rate",
+    "wilson_interval",
+]
