@@ -56,6 +56,11 @@ class AttributeAnonymizer:
         sampler: Sampler | None = None,
     ) -> None:
         self._means = float32_table("means", means, ndim=2)
+        if len(self._means) < 2:
+            raise ConfigError(
+                f"means has shape {self._means.shape}, but must be (contents, dim) with 2 or more "
+                "contents; pass one mean per content"
+            )
         _check_rule(rule, epsilon)
         self._rule = rule
         self._mechanism = _content_mechanism(rule, epsilon, len(self._means), sampler)

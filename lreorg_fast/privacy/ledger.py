@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import os
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import ROUND_UP, Context, Decimal, DecimalException
 from pathlib import Path
 from typing import Any
 
-from lreorg_fast.errors import BudgetExceeded, ConfigError, OutputError, PrivacyError
+from lreorg_fast.errors import BudgetExceeded, ConfigError, PrivacyError
+from lreorg_fast.files import atomic_file
 from lreorg_fast.privacy.replacement import Replacement
 
 _FORMAT = "lreorg-ledger"
@@ -167,9 +165,8 @@ class Ledger:
     def save(self, path: str | Path) -> None:
         """Write the budget and the totals as JSON; held draws are never written.
 
-        The file appears completely or not at all (written beside ``path``, then renamed) and is
-        readable by its owner only. Processes that share a file must not save at the same time:
-        the last one wins.
+        An earlier file of that name is replaced in one step. Processes that share a file must not
+        save at the same time: the last one wins.
 
         Raises:
             OutputError: the file cannot be written.
@@ -181,7 +178,8 @@ class Ledger:
                 "budget": None if self._budget is None else str(self._budget),
                 "totals": {track: str(total) for track, total in self._totals.items()},
             }
-        _write_atomically(Path(path), json.dumps(content, indent=1) + "\n")
+        with atomic_file(path, overwrite=True) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
@@ -270,22 +268,3 @@ def _stored(text: Any) -> Decimal:
     if value.is_nan() or value < 0:
         raise ValueError("negative or NaN")
     return value
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary: str | None = None
-    try:
-        # mkstemp makes the file for its owner only, under a name that nobody can prepare.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ledger-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        raise OutputError(
-            f"ledger '{path}' cannot be written ({error.strerror}); choose a writable folder"
-        ) from error
