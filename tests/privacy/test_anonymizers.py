@@ -26,10 +26,21 @@ from lreorg_fast.privacy import (
 )
 
 GROUPS, MEMBERS, DIM = 16, 5, 24
-HOSTILE_IDS = (
-    "NaN,one infinity,zero,tokens that cancel,overflow,another dim,three axes,no token,scalar,"
-    "complex,text,infinite tensor,None"
-).split(",")
+HOSTILE_IDS = [
+    "NaN",
+    "one infinity",
+    "zero",
+    "tokens that cancel",
+    "overflow",
+    "another dim",
+    "three axes",
+    "no token",
+    "scalar",
+    "complex",
+    "text",
+    "infinite tensor",
+    "None",
+]
 
 
 @pytest.fixture(scope="module")
