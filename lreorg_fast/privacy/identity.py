@@ -114,6 +114,16 @@ class GroupIdentityAnonymizer:
         """The mechanism that draws."""
         return self._mechanism
 
+    @property
+    def epsilon(self) -> float:
+        """Cost of one replacement, infinity where there is no guarantee."""
+        return self._mechanism.epsilon
+
+    @property
+    def guarantee(self) -> str:
+        """One sentence: what a replacement guarantees, or does not."""
+        return self._mechanism.guarantee
+
     def distances(self, feature: Any) -> Float64Array:
         """(m,) cosine distances in [0, 2] of one face to the groups; arguments as replacement."""
         return 1.0 - self._codebook.directions @ self._direction(feature)
@@ -147,7 +157,7 @@ class GroupIdentityAnonymizer:
         return Replacement(
             feature=feature,
             group=group,
-            epsilon=self._mechanism.epsilon,
+            epsilon=self.epsilon,
             mechanism=self._mechanism.name,
-            guarantee=self._mechanism.guarantee,
+            guarantee=self.guarantee,
         )

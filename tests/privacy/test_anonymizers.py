@@ -67,7 +67,8 @@ class TestIdentity:
             assert replacement.feature.dtype == np.float32
             assert replacement.mechanism == name
             assert replacement.guarantee == MECHANISMS[name].promise
-            assert replacement.epsilon == anonymizer.mechanism.epsilon
+            assert replacement.epsilon == anonymizer.epsilon == anonymizer.mechanism.epsilon
+            assert replacement.guarantee == anonymizer.guarantee
 
     def test_groups_and_members_are_drawn_with_their_probabilities(self, codebook, feature):
         anonymizer = GroupIdentityAnonymizer(codebook, make_mechanism("window-rr", 2.0, GROUPS))
