@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from lreorg_fast.errors import ImageError, OutputError
 from lreorg_fast.files import atomic_file
@@ -116,6 +117,32 @@ def write_image(
         stream.write(encoded.getbuffer())
 
 
+class _WholeFilesOnly:
+    """Switch off Pillow's filling of truncated files, which many training scripts switch on.
+
+    The switch is global, so the threads that read at the same time share one change of it.
+    """
+
+    _lock = threading.Lock()
+    _readers = 0
+    _before = False
+
+    def __enter__(self) -> None:
+        kind = type(self)
+        with kind._lock:
+            if kind._readers == 0:
+                kind._before = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            kind._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        kind = type(self)
+        with kind._lock:
+            kind._readers -= 1
+            if kind._readers == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = kind._before
+
+
 def _open_regular(source: Path) -> BinaryIO:
     try:
         # Without O_NONBLOCK, opening a named pipe waits for a writer for ever.
@@ -131,7 +158,7 @@ def _open_regular(source: Path) -> BinaryIO:
 
 def _decode(stream: BinaryIO, source: Path, max_pixels: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(stream, formats=FORMATS) as image:
+        with _WholeFilesOnly(), Image.open(stream, formats=FORMATS) as image:
             _check_header(image, source, max_pixels)
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -161,12 +188,15 @@ def _check_header(image: Image.Image, source: Path, max_pixels: int) -> None:
     for columns, rows in ((width, height), (tile_width, tile_height)):
         if columns * rows > limit:
             raise _too_large(source, f"{columns} x {rows} pixels", limit)
-    frames = getattr(image, "n_frames", 1)
-    if frames != 1:
-        raise ImageError(
-            f"'{source}' has {frames} frames or pages and only still pictures are read; "
-            "export the wanted frame"
-        )
+    # Not n_frames: that walks through all pages of a TIFF, and a file can chain millions of them.
+    try:
+        image.seek(1)
+    except EOFError:
+        return
+    raise ImageError(
+        f"'{source}' has several frames or pages and only still pictures are read; export the "
+        "wanted frame"
+    )
 
 
 def _too_large(source: Path, what: str, limit: int) -> ImageError:

@@ -4,6 +4,7 @@ import os
 import random
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from lreorg_fast.errors import ImageError, OutputError
 from lreorg_fast.media import read_image, write_image
@@ -135,7 +136,7 @@ def test_modes_without_one_meaning_are_refused(tmp_path: Path, mode: str, suffix
 def test_several_frames_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(np.full((8, 8, 3), shade, np.uint8)) for shade in (0, 90, 180)]
     path = save(tmp_path / f"a{suffix}", frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="3 frames or pages"):
+    with pytest.raises(ImageError, match="several frames or pages"):
         read_image(path)
 
 
@@ -191,6 +192,27 @@ def test_no_truncated_file_gives_a_partial_picture(tmp_path: Path, suffix: str) 
     assert refused >= 0.8 * len(lengths)
 
 
+def test_another_librarys_tolerance_for_truncated_files_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    write_image(tmp_path / "whole.jpg", picture())
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+
+    def attempt(name: str) -> bool:
+        try:
+            read_image(tmp_path / name)
+        except ImageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(attempt, ["cut.jpg", "whole.jpg"] * 50))
+    assert results == [False, True] * 50
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about broken TIFF tables
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
 def test_flipped_bytes_give_a_picture_or_an_image_error(tmp_path: Path, suffix: str) -> None:
@@ -237,6 +259,50 @@ def _tiff_with_huge_tile() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + struct.pack("<I", 0)
 
 
+def _endless_tiff() -> bytes:
+    """A million pages of one pixel: counting them takes minutes."""
+    tags = (
+        (256, 1),
+        (257, 1),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, 1),
+    )
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    size = 2 + len(entries) + 4
+    pages = bytearray(b"II*\0" + struct.pack("<I", 8))
+    page = struct.pack("<H", len(tags)) + entries + bytes(4)
+    pages += page * 1_000_000
+    nexts = 8 + size * np.arange(1, 1_000_001, dtype="<u4")
+    view = np.frombuffer(pages, np.uint8)[8:].reshape(-1, size)
+    view[:, -4:] = nexts.view(np.uint8).reshape(-1, 4)
+    return bytes(pages)
+
+
+def _webp(width: int, height: int) -> bytes:
+    def size(value: int) -> bytes:
+        return (value - 1).to_bytes(3, "little")
+
+    encoded = BytesIO()
+    Image.new("RGB", (1, 1)).save(encoded, "WEBP", lossless=True)
+    extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size(width) + size(height)
+    body = b"WEBP" + extended + encoded.getvalue()[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _jpeg(width: int, height: int) -> bytes:
+    encoded = BytesIO()
+    Image.new("RGB", (8, 8)).save(encoded, "JPEG")
+    content = bytearray(encoded.getvalue())
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
 def _bmp(width: int, height: int) -> bytes:
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
@@ -249,6 +315,9 @@ BOMBS = {
     "large.bmp": _bmp(40_000, 40_000),
     "negative.bmp": _bmp(40_000, -40_000),
     "tile.tif": _tiff_with_huge_tile(),
+    "large.webp": _webp(16_383, 16_383),
+    "large.jpg": _jpeg(65_500, 65_500),
+    "over_our_limit.jpg": _jpeg(6_330, 6_330),
 }
 
 
@@ -265,6 +334,12 @@ def test_bombs_are_refused_before_decoding(
     (tmp_path / name).write_bytes(BOMBS[name])
     with pytest.raises(ImageError, match="too large"):
         read_image(tmp_path / name)
+
+
+def test_pages_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "endless.tif").write_bytes(_endless_tiff())
+    with pytest.raises(ImageError, match="several frames or pages"):
+        read_image(tmp_path / "endless.tif")
 
 
 def test_the_pixel_limit_is_exact(tmp_path: Path) -> None:
