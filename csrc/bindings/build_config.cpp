@@ -45,7 +45,7 @@ py::dict build_config() {
   config["version"] = LREORG_VERSION;
   config["compiler"] = kCompiler;
   config["cpu_kernels"] = supported;
-  config["cuda_architectures"] = LREORG_CUDA_BUILT_ARCHS;
+  config["cuda_architectures"] = LREORG_CUDA_ARCHS;
   return config;
 }
 

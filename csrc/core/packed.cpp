@@ -1,5 +1,6 @@
 #include "core/packed.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -57,12 +58,13 @@ void store(double value, std::uint16_t* to) {
 // last panel stays zero.
 template <typename Weight>
 void pack_matrix(const Tensor& tensor, const double* source, std::byte* to) {
-  Weight* weights = reinterpret_cast<Weight*>(to);
-  for (std::size_t output = 0; output < tensor.outputs; ++output) {
-    const std::size_t panel = output / cpu::kPanel;
-    Weight* column = weights + panel * tensor.inputs * cpu::kPanel + output % cpu::kPanel;
-    for (std::size_t input = 0; input < tensor.inputs; ++input) {
-      store(source[output * tensor.inputs + input], column + input * cpu::kPanel);
+  Weight* panel = reinterpret_cast<Weight*>(to);
+  for (std::size_t first = 0; first < tensor.outputs; first += cpu::kPanel) {
+    const std::size_t columns = std::min(cpu::kPanel, tensor.outputs - first);
+    for (std::size_t input = 0; input < tensor.inputs; ++input, panel += cpu::kPanel) {
+      for (std::size_t c = 0; c < columns; ++c) {
+        store(source[(first + c) * tensor.inputs + input], panel + c);
+      }
     }
   }
 }
