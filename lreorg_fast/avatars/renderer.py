@@ -15,9 +15,17 @@ from torch import Tensor
 from lreorg_fast.avatars.shapes import Canvas, ellipse, ramp, soft, stroke
 from lreorg_fast.avatars.traits import IDENTITY_TRAITS, NUISANCE_DIM, Avatars
 
-_HAIR = torch.tensor([[0.09, 0.08, 0.10], [0.30, 0.18, 0.10], [0.62, 0.25, 0.10], [0.92, 0.76, 0.4]])
+_HAIR = torch.tensor(
+    [[0.09, 0.08, 0.10], [0.30, 0.18, 0.10], [0.62, 0.25, 0.10], [0.92, 0.76, 0.4]]
+)
 _SKIN = torch.tensor(
-    [[0.99, 0.86, 0.76], [0.95, 0.77, 0.62], [0.83, 0.62, 0.45], [0.62, 0.42, 0.29], [0.42, 0.27, 0.19]]
+    [
+        [0.99, 0.86, 0.76],
+        [0.95, 0.77, 0.62],
+        [0.83, 0.62, 0.45],
+        [0.62, 0.42, 0.29],
+        [0.42, 0.27, 0.19],
+    ]
 )
 _IRIS = torch.tensor([[0.25, 0.5, 0.8], [0.3, 0.58, 0.38], [0.52, 0.36, 0.16], [0.22, 0.13, 0.08]])
 _ZOOM = 0.83
@@ -26,7 +34,7 @@ _PIXELS_PER_CHUNK = 32 * 64 * 64
 
 
 def render(avatars: Avatars, size: int = 64) -> Tensor:
-    """Portraits ``(N, 3, size, size)``, float32 in [0, 1]; the same input gives the same picture."""
+    """Portraits ``(N, 3, size, size)``, float32 in [0, 1]; a pure function of its input."""
     chunk = max(1, _PIXELS_PER_CHUNK // size**2)
     parts = [_Portrait(avatars[i : i + chunk], size).draw() for i in range(0, len(avatars), chunk)]
     return torch.cat(parts)
@@ -185,7 +193,9 @@ class _Portrait:
 
     def _ears(self) -> None:
         radius = 0.085 + 0.025 * self.who["ears"]
-        ear = ellipse(self.x.abs() - self.head_w * 0.985, self.y - 0.02, radius * 0.75, radius * 1.35)
+        ear = ellipse(
+            self.x.abs() - self.head_w * 0.985, self.y - 0.02, radius * 0.75, radius * 1.35
+        )
         self.canvas.fill(self.skin * 0.92, ear)
         self.canvas.fill(self.dark, ear + 0.045)
 
@@ -199,9 +209,13 @@ class _Portrait:
         self.canvas.paint(shaded, self.inside)
 
     def _cheeks(self) -> None:
-        cheek = soft(ellipse(self.side - 0.27, self.face_y - 0.17 + 0.02 * self.smile, 0.13, 0.09), 0.1)
+        cheek = soft(
+            ellipse(self.side - 0.27, self.face_y - 0.17 + 0.02 * self.smile, 0.13, 0.09), 0.1
+        )
         strength = 0.10 + 0.62 * self.look["makeup"] + 0.12 * self.smile + 0.10 * self.female
-        self.canvas.paint(self.skin * torch.tensor([1.0, 0.70, 0.66]), cheek * strength * self.inside)
+        self.canvas.paint(
+            self.skin * torch.tensor([1.0, 0.70, 0.66]), cheek * strength * self.inside
+        )
 
     def _beard(self) -> None:
         c, beard = self.canvas, self.look["beard"]

@@ -25,9 +25,7 @@ class _EqualConv(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
         self.gain = gain * (SQRT2 if activate else 1.0)
         self.scale = self.gain / math.sqrt(in_channels * kernel_size**2)
@@ -50,8 +48,9 @@ class _Block(nn.Module):
         self.skip = _EqualConv(in_channels, out_channels, 1, activate=False, gain=1 / SQRT2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv2(F.avg_pool2d(self.conv1(x), 2))
-        return y + self.skip(F.avg_pool2d(x, 2))
+        deep: Tensor = self.conv2(F.avg_pool2d(self.conv1(x), 2))
+        shallow: Tensor = self.skip(F.avg_pool2d(x, 2))
+        return deep + shallow
 
 
 def _minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
@@ -74,9 +73,7 @@ class StyleGAN2Discriminator(nn.Module):
         self.from_rgb = nn.ModuleDict(
             {str(r): _EqualConv(3, channels[r], 1) for r in (resolution, resolution // 2)}
         )
-        self.blocks = nn.ModuleList(
-            _Block(channels[r], channels[r // 2]) for r in sizes if r > 4
-        )
+        self.blocks = nn.ModuleList(_Block(channels[r], channels[r // 2]) for r in sizes if r > 4)
         self.last = _EqualConv(channels[4] + 1, channels[4], 3)
         self.hidden = EqualLinear(channels[4] * 16, channels[4], activate=True)
         self.out = EqualLinear(channels[4], 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -178,8 +178,10 @@ class _ToRGB(nn.Module):
             self.upsample = _Upsample()
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        picture = self.conv(x, w).to(w.dtype) + self.bias
-        return picture if skip is None else picture + self.upsample(skip)
+        picture: Tensor = self.conv(x, w).to(w.dtype) + self.bias
+        if skip is not None:
+            picture = picture + self.upsample(skip)
+        return picture
 
 
 class _Constant(nn.Module):
@@ -271,7 +273,8 @@ class StyleGAN2Generator(nn.Module):
             before = picture
             picture = self.to_rgbs[j](x, rows[:, 2 * j + 3], before)
             if fade < 1.0 and j == blocks - 1:
-                picture = picture.lerp(self.to_rgbs[j].upsample(before), 1.0 - fade)
+                faint = cast(_ToRGB, self.to_rgbs[j]).upsample(before)
+                picture = picture.lerp(faint, 1.0 - fade)
         return picture
 
     def forward(self, w: Tensor) -> Tensor:

@@ -91,7 +91,11 @@ class KeywordSwap:
     """One step's losses, for a net, its judges and a table of keyword features."""
 
     def __init__(
-        self, net: CDFNet, judges: Judges, features: Mapping[str, Tensor], config: SwapTrainingConfig
+        self,
+        net: CDFNet,
+        judges: Judges,
+        features: Mapping[str, Tensor],
+        config: SwapTrainingConfig,
     ) -> None:
         self.net = net
         self.judges = judges

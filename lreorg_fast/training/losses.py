@@ -56,7 +56,8 @@ def perceptual(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
 
 def latent_change(before: Tensor, after: Tensor) -> Tensor:
     """L_f (Eq. 7), one term: Euclidean length of the change, ``(N, ..., D) -> ()``."""
-    return (before - after).norm(dim=-1).mean()
+    change: Tensor = (before - after).norm(dim=-1)
+    return change.mean()
 
 
 def information_lost(delta: Tensor) -> Tensor:
@@ -66,4 +67,5 @@ def information_lost(delta: Tensor) -> Tensor:
 
 def content_cross_entropy(wanted: Tensor, found: Tensor) -> Tensor:
     """One term of L_s (Eq. 9, 10): CLIP distributions ``(N, contents)`` over the sentences."""
-    return -(wanted * torch.log(found.clamp(min=1e-6))).sum(dim=1).mean()
+    entropy: Tensor = (wanted * torch.log(found.clamp(min=1e-6))).sum(dim=1).mean()
+    return -entropy

@@ -63,7 +63,7 @@ class Run:
             state: dict[str, Any] = torch.load(path, weights_only=True)
         except Exception as error:
             raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}): delete it to start this stage anew"
+                f"{path} cannot be read ({type(error).__name__}): delete it to start anew"
             ) from error
         self.position, self.seconds = state["position"], state["seconds"]
         self.averages = state["averages"]

@@ -53,7 +53,7 @@ def train_cdfnet(
         kind, loss, terms = swap.step(int(position))
         _check_finite(kind, terms, folder)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.gradient_limit)
         optimizer.step()
         run.track(**{f"{kind}.{name}": term.item() for name, term in terms.items()})

@@ -18,16 +18,18 @@ from lreorg_fast.avatars.traits import ATTRIBUTES
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.training.run import Run, Say
 
+_MODEL = BackboneConfig(
+    64, 8, (16, 48, 64, 96), (1, 1, 1, 1), outputs=len(ATTRIBUTES) + 1, normalize=False
+)
+
 
 @dataclass(frozen=True)
 class AttributeRecipe:
     """How the classifier is trained; its outputs are the standardized attributes and a logit."""
 
-    model: BackboneConfig = BackboneConfig(
-        64, 8, (16, 48, 64, 96), (1, 1, 1, 1), outputs=len(ATTRIBUTES) + 1, normalize=False
-    )
+    model: BackboneConfig = _MODEL
     seed: int = 31
-    epochs: int = 4
+    epochs: int = 3
     batch: int = 128
     negatives: int = 24
     learning_rate: float = 2e-3

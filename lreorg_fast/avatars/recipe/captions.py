@@ -74,7 +74,9 @@ def _joined(words: Mapping[str, str], draw: random.Random) -> str:
 
 
 def _free(look: Mapping[str, float], draw: random.Random) -> str:
-    noun = draw.choice(("woman", "lady", "female") if look["gender"] > 0.5 else ("man", "guy", "male"))
+    noun = draw.choice(
+        ("woman", "lady", "female") if look["gender"] > 0.5 else ("man", "guy", "male")
+    )
     details = []
     if look["expression"] > 0.3:
         details.append(draw.choice(("smiling", "with a big smile", "looking happy")))

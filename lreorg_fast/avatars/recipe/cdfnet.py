@@ -21,11 +21,14 @@ from lreorg_fast.training.trainer import train_cdfnet
 
 _SHARES = {
     "identity": 0.30,
-    **{name: 0.13 for name in DEFAULT_KEEP},
+    **dict.fromkeys(DEFAULT_KEEP, 0.13),
     "color": 0.06,
     "curly": 0.06,
     "length": 0.06,
 }
+
+
+_MODEL = CDFNetConfig(dim=128, cond_dim=EMBED_DIM, num_blocks=8, growth=32, clamp=2.0)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,7 @@ class CDFNetRecipe:
     keeps the identity in attribute swaps (4 instead of 0.2).
     """
 
-    model: CDFNetConfig = CDFNetConfig(
-        dim=128, cond_dim=EMBED_DIM, num_blocks=8, growth=32, clamp=2.0
-    )
+    model: CDFNetConfig = _MODEL
     seed: int = 61
     row_noise: float = 0.15
     training: SwapTrainingConfig = field(

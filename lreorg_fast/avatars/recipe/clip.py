@@ -42,7 +42,7 @@ class ClipRecipe:
     """How the model is trained."""
 
     seed: int = 41
-    steps: int = 2000
+    steps: int = 1200
     batch: int = 128
     learning_rate: float = 1.5e-3
     warm_up: int = 100

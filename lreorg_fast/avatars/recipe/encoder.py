@@ -21,20 +21,22 @@ from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say
 
+_MODEL = E4EConfig(
+    input_size=64,
+    num_ws=10,
+    style_dim=128,
+    style_channels=64,
+    stem=16,
+    widths=(32, 64, 96, 96),
+    units=(1, 1, 1, 1),
+)
+
 
 @dataclass(frozen=True)
 class EncoderRecipe:
     """How the encoder is trained; half of every batch is rendered, half generated."""
 
-    model: E4EConfig = E4EConfig(
-        input_size=64,
-        num_ws=10,
-        style_dim=128,
-        style_channels=64,
-        stem=16,
-        widths=(32, 64, 96, 96),
-        units=(1, 1, 1, 1),
-    )
+    model: E4EConfig = _MODEL
     seed: int = 51
     steps: int = 1800
     batch: int = 32
@@ -135,10 +137,17 @@ def train_encoder(
 
 
 @torch.inference_mode()
-def _show(
-    encoder: E4EEncoder, generator: StyleGAN2Generator, data: PictureSet, path: Path
-) -> None:
+def _show(encoder: E4EEncoder, generator: StyleGAN2Generator, data: PictureSet, path: Path) -> None:
     pictures = to_unit(data.pictures[:36]).to(encoder.latent_avg.device)
     back = generator.synthesis(encoder(pictures))
     rows = [torch.cat([pictures[i : i + 12], back[i : i + 12]]) for i in range(0, 36, 12)]
     sheet(torch.cat(rows), path, columns=12)
+
+
+def load_encoder(recipe: EncoderRecipe, folder: Path) -> E4EEncoder:
+    """The trained encoder, frozen, in evaluation mode."""
+    state = torch.load(folder / "state.pt", weights_only=True)["payload"]
+    encoder = E4EEncoder(recipe.model)
+    encoder.load_state_dict(state["encoder"])
+    encoder.latent_avg.copy_(state["latent_avg"].expand_as(encoder.latent_avg))
+    return encoder.requires_grad_(False).eval()

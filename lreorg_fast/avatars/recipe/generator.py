@@ -23,16 +23,19 @@ from lreorg_fast.training.run import Run, Say
 _R1_EVERY = 16
 
 
+_MODEL = StyleGAN2Config(
+    resolution=64,
+    style_dim=128,
+    mapping_layers=4,
+    channels={4: 128, 8: 128, 16: 128, 32: 64, 64: 32},
+)
+
+
 @dataclass(frozen=True)
 class GeneratorRecipe:
     """How the generator is trained. Counts are in thousands of real pictures shown (kimg)."""
 
-    model: StyleGAN2Config = StyleGAN2Config(
-        resolution=64,
-        style_dim=128,
-        mapping_layers=4,
-        channels={4: 128, 8: 128, 16: 128, 32: 64, 64: 32},
-    )
+    model: StyleGAN2Config = _MODEL
     kimg: float = 240.0
     low_resolution_kimg: float = 50.0
     fade_kimg: float = 10.0
@@ -119,14 +122,14 @@ class _Adversaries:
         self.discriminator.requires_grad_(False)
         g_loss = F.softplus(-self.judge(fake, growth)).mean()
         self.g_optimizer.zero_grad()
-        g_loss.backward()  # type: ignore[no-untyped-call]
+        g_loss.backward()
         self.g_optimizer.step()
         self.discriminator.requires_grad_(True)
 
         on_real, on_fake = self.judge(real, growth), self.judge(fake.detach(), growth)
         d_loss = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         self.d_optimizer.zero_grad()
-        d_loss.backward()  # type: ignore[no-untyped-call]
+        d_loss.backward()
         self.d_optimizer.step()
         figures = {"g": g_loss.item(), "d": d_loss.item()}
         if self.count % _R1_EVERY == 0:
@@ -176,9 +179,10 @@ def train_generator(
         if position >= next_sheet:
             next_sheet += 20.0
             w = adversaries.average.mapping(shown.to(device))
-            grown = {"resolution": growth.resolution, "fade": growth.fade}
             with torch.inference_mode():
-                picture = adversaries.average.synthesis(w, noise="constant", **grown)
+                picture = adversaries.average.synthesis(
+                    w, resolution=growth.resolution, fade=growth.fade
+                )
             sheet(picture, folder / f"generator_{int(position):04d}.png", columns=12)
     run.finish(parameters=sum(p.numel() for p in adversaries.average.parameters()))
 

@@ -50,6 +50,7 @@ RECOGNIZERS = (
         head="adaface",
         model=BackboneConfig(64, 12, (24, 48, 96, 128), (1, 1, 1, 1), outputs=96),
         seed=22,
+        epochs=4,
         margin=0.35,
     ),
 )
@@ -76,9 +77,8 @@ class MarginHead(nn.Module):
             angle, addition = -margin * quality, margin * quality + margin
         true = cosine.gather(1, person[:, None])
         shifted = torch.cos((torch.acos(true) + angle).clamp(1e-3, math.pi - 1e-3)) - addition
-        return F.cross_entropy(
-            self.recipe.scale * cosine.scatter(1, person[:, None], shifted), person
-        )
+        logits: Tensor = self.recipe.scale * cosine.scatter(1, person[:, None], shifted)
+        return F.cross_entropy(logits, person)
 
     @torch.no_grad()
     def _quality(self, raw: Tensor) -> Tensor:
@@ -88,7 +88,8 @@ class MarginHead(nn.Module):
             seen = torch.stack([norm.mean(), norm.std()])
             self.quality.lerp_(seen, 0.01)
         mean, deviation = self.quality
-        return ((norm - mean) / (deviation + 1e-3) * 0.333).clamp(-1, 1)
+        scaled: Tensor = (norm - mean) / (deviation + 1e-3) * 0.333
+        return scaled.clamp(-1, 1)
 
 
 def train_recognizer(

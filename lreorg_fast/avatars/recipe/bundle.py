@@ -1,0 +1,139 @@
+"""Stage 8: the trained networks and tables as one bundle, with recipe and figures inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lreorg_fast
+from lreorg_fast.avatars.recipe.clip import MODEL_CONFIG, PREPROCESS_CONFIG
+from lreorg_fast.avatars.recipe.stages import Recipe, Trained
+from lreorg_fast.avatars.recipe.tables import build_tables, calibrate
+from lreorg_fast.demo.figures import Measurement, draw_people
+from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.pipeline import Anonymizer
+from lreorg_fast.training.run import Say
+from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
+from lreorg_fast.weights.parts import LATENT_AVERAGE
+
+# open_clip finds these two under exactly these names, so the bundle folder is a model of its own:
+# open_clip.create_model("local-dir:<bundle>").
+_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
+_FIGURES_PEOPLE = 1000
+_FIGURES_SEED = 0
+
+
+def _stored(module: nn.Module, **extra: Tensor) -> dict[str, Tensor]:
+    """Matrices and kernels in half precision; vectors, statistics and counters as they are."""
+    state = {**module.state_dict(), **extra}
+    return {n: t.half() if t.dim() > 1 and t.is_floating_point() else t for n, t in state.items()}
+
+
+def _parts(trained: Trained, recipe: Recipe) -> dict[str, tuple[Part, dict[str, Tensor]]]:
+    """Role -> manifest entry and tensors."""
+    average = {LATENT_AVERAGE: trained.generator.latent_avg}
+    rows = {LATENT_AVERAGE: trained.encoder.latent_avg}
+    entries: dict[str, tuple[str, str, Mapping[str, Any], dict[str, Tensor]]] = {
+        "generator": (
+            "stylegan2",
+            "generator",
+            recipe.generator.model.to_dict(),
+            _stored(trained.generator, **average),
+        ),
+        "encoder": (
+            "e4e",
+            "encoder",
+            recipe.encoder.model.to_dict(),
+            _stored(trained.encoder, **rows),
+        ),
+        "cdfnet": ("cdfnet", "cdfnet", recipe.cdfnet.model.to_dict(), _stored(trained.net)),
+        "attributes": (
+            "face-backbone",
+            "attributes",
+            recipe.attributes.model.to_dict(),
+            _stored(trained.attributes),
+        ),
+    }
+    for recognizer in recipe.recognizers:
+        entries[f"identity:{recognizer.role}"] = (
+            "face-backbone",
+            f"identity_{recognizer.role}",
+            recognizer.model.to_dict(),
+            _stored(trained.recognizers[recognizer.role]),
+        )
+    parts = {
+        role: (Part(architecture, f"{file}.safetensors", json.loads(json.dumps(config))), tensors)
+        for role, (architecture, file, config, tensors) in entries.items()
+    }
+    clip = Part("open_clip", _CLIP_FILES[0], MODEL_CONFIG)
+    parts["clip"] = (clip, _stored(trained.clip.model))
+    tables = build_tables(recipe.tables, trained.net, trained.generator, trained.clip)
+    halves = {n: t.half() if n == "codebook.members" else t for n, t in tables.items()}
+    parts["tables"] = (Part("tables", "tables.safetensors"), halves)
+    return parts
+
+
+def _provenance(recipe: Recipe, work: Path, command: str) -> dict[str, Any]:
+    """How the bundle was made: settings, time per stage, versions, machine."""
+    stages = [json.loads(path.read_text()) for path in sorted(work.glob("*/done.json"))]
+    return {
+        "command": command,
+        "settings": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "stages": stages,
+        "versions": {
+            "lreorg_fast": lreorg_fast.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+    }
+
+
+def write_demo_bundle(
+    trained: Trained, recipe: Recipe, work: Path, target: Path, command: str, say: Say
+) -> None:
+    """Assemble, measure on 1,000 unseen people, and write the bundle with its figures."""
+    say("bundle: building tables")
+    parts = _parts(trained, recipe)
+    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
+    files: dict[str, Mapping[str, Tensor] | bytes] = {
+        part.file: tensors for part, tensors in parts.values()
+    }
+    files[_CLIP_FILES[1]] = json.dumps(config, indent=1).encode()
+    manifest = BundleManifest(
+        name="demo",
+        license="Apache-2.0",
+        domain=Domain(
+            kind="avatars",
+            resolution=trained.generator.resolution,
+            description="Procedural avatars: faces of nobody. Not for photographs.",
+        ),
+        parts={role: part for role, (part, _) in parts.items()},
+        keywords=tuple(KEYWORDS.values()),
+        calibration=calibrate(
+            recipe.tables,
+            trained.encoder,
+            trained.generator,
+            trained.recognizers,
+            trained.attribute_statistics,
+        ),
+        recipe=_provenance(recipe, work, command),
+    )
+    write_bundle(target, manifest, files, overwrite=True)
+    say(f"bundle: measuring {_FIGURES_PEOPLE} people")
+    anonymizer = Anonymizer.load(target)
+    people = draw_people(_FIGURES_PEOPLE, _FIGURES_SEED, anonymizer.resolution)
+    figures = {}
+    for name, figure in Measurement(anonymizer, people).thorough():
+        figures[name] = dataclasses.asdict(figure)
+        say(f"bundle: {name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]")
+    measured = dataclasses.replace(manifest, figures=figures)
+    write_bundle(target, measured, files, overwrite=True)
+    say(f"bundle: written to {target}")

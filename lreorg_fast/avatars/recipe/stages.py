@@ -1,0 +1,167 @@
+"""The stages in order, what each needs, and all of their settings in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, train_attributes
+from lreorg_fast.avatars.recipe.cdfnet import (
+    CDFNetRecipe,
+    ClipMeaning,
+    load_cdfnet,
+    train_demo_cdfnet,
+)
+from lreorg_fast.avatars.recipe.clip import ClipRecipe, train_clip
+from lreorg_fast.avatars.recipe.data import PictureSet, picture_set
+from lreorg_fast.avatars.recipe.encoder import EncoderRecipe, load_encoder, train_encoder
+from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, load_generator, train_generator
+from lreorg_fast.avatars.recipe.recognizers import (
+    RECOGNIZERS,
+    RecognizerRecipe,
+    load_recognizer,
+    train_recognizer,
+)
+from lreorg_fast.avatars.recipe.tables import TablesRecipe
+from lreorg_fast.cdfnet import CDFNet
+from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.training.run import Run, Say
+
+STAGES = ("generator", "recognizers", "attributes", "clip", "encoder", "cdfnet")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of the demo bundle; the defaults made the committed one."""
+
+    portraits: int = 40_000
+    portraits_seed: int = 1
+    generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)
+    recognizers: tuple[RecognizerRecipe, ...] = RECOGNIZERS
+    attributes: AttributeRecipe = field(default_factory=AttributeRecipe)
+    clip: ClipRecipe = field(default_factory=ClipRecipe)
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    cdfnet: CDFNetRecipe = field(default_factory=CDFNetRecipe)
+    tables: TablesRecipe = field(default_factory=TablesRecipe)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All networks of the bundle, on the CPU, frozen."""
+
+    generator: StyleGAN2Generator
+    encoder: E4EEncoder
+    net: CDFNet
+    recognizers: dict[str, FaceBackbone]
+    attributes: FaceBackbone
+    attribute_statistics: tuple[Tensor, Tensor]
+    clip: ClipMeaning
+
+
+class Stages:
+    """Runs stages in a working folder; each resumes where it was interrupted."""
+
+    def __init__(self, recipe: Recipe, work: Path, device: torch.device, say: Say) -> None:
+        self.recipe = recipe
+        self.work = work
+        self.device = device
+        self.say = say
+
+    def run(self, stage: str) -> None:
+        """Run one of :data:`STAGES`, unless it is finished."""
+        getattr(self, f"_{stage}")()
+
+    def trained(self) -> Trained:
+        """Load what the stages left."""
+        state = torch.load(self.work / "attributes" / "state.pt", weights_only=True)["payload"]
+        attributes = FaceBackbone(self.recipe.attributes.model)
+        attributes.load_state_dict(state["net"])
+        cpu = torch.device("cpu")
+        return Trained(
+            generator=load_generator(self.recipe.generator, self.work / "generator"),
+            encoder=load_encoder(self.recipe.encoder, self.work / "encoder"),
+            net=load_cdfnet(self.recipe.cdfnet, self.work / "cdfnet"),
+            recognizers={
+                r.role: load_recognizer(r, self.work / f"recognizer_{r.role}")
+                for r in self.recipe.recognizers
+            },
+            attributes=attributes.requires_grad_(False).eval(),
+            attribute_statistics=(state["mean"], state["deviation"]),
+            clip=ClipMeaning(self.work / "clip", cpu),
+        )
+
+    def _is_done(self, name: str) -> bool:
+        return Run(self.work / name, name, 0, "", self.say).done
+
+    def _portraits(self) -> PictureSet:
+        return picture_set(
+            self.work / "data" / "portraits.pt",
+            self.recipe.generator.model.resolution,
+            self.recipe.portraits_seed,
+            self.say,
+            people=self.recipe.portraits,
+        )
+
+    def _teacher(self) -> FaceBackbone:
+        """The recognizer that takes part in losses."""
+        first = self.recipe.recognizers[0]
+        return load_recognizer(first, self.work / f"recognizer_{first.role}")
+
+    def _generator(self) -> None:
+        if not self._is_done("generator"):
+            folder = self.work / "generator"
+            train_generator(self.recipe.generator, self._portraits(), folder, self.device, self.say)
+
+    def _recognizers(self) -> None:
+        for recipe in self.recipe.recognizers:
+            if self._is_done(f"recognizer_{recipe.role}"):
+                continue
+            data = picture_set(
+                self.work / "data" / f"people_{recipe.role}.pt",
+                recipe.model.input_size,
+                recipe.seed,
+                self.say,
+                people=recipe.people,
+                pictures=recipe.pictures,
+            )
+            folder = self.work / f"recognizer_{recipe.role}"
+            train_recognizer(recipe, data, folder, self.device, self.say)
+
+    def _attributes(self) -> None:
+        if not self._is_done("attributes"):
+            folder = self.work / "attributes"
+            train_attributes(
+                self.recipe.attributes, self._portraits(), folder, self.device, self.say
+            )
+
+    def _clip(self) -> None:
+        if not self._is_done("clip"):
+            folder = self.work / "clip"
+            train_clip(self.recipe.clip, self._portraits(), folder, self.device, self.say)
+
+    def _encoder(self) -> None:
+        if not self._is_done("encoder"):
+            train_encoder(
+                self.recipe.encoder,
+                self._portraits(),
+                load_generator(self.recipe.generator, self.work / "generator"),
+                self._teacher(),
+                self.work / "encoder",
+                self.device,
+                self.say,
+            )
+
+    def _cdfnet(self) -> None:
+        if not self._is_done("cdfnet"):
+            train_demo_cdfnet(
+                self.recipe.cdfnet,
+                load_generator(self.recipe.generator, self.work / "generator"),
+                self._teacher(),
+                ClipMeaning(self.work / "clip", self.device),
+                self.work / "cdfnet",
+                self.device,
+                self.say,
+            )

@@ -1,0 +1,70 @@
+"""The demo's independent judges: networks that took no part in training CDFNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lreorg_fast.avatars import ATTRIBUTES
+from lreorg_fast.errors import BundleError
+from lreorg_fast.media.pictures import Picture
+from lreorg_fast.models import FaceBackbone
+from lreorg_fast.weights.bundle import Bundle
+from lreorg_fast.weights.parts import load_part
+
+_CHUNK = 64
+Floats = NDArray[np.float64]
+
+
+class Judge:
+    """Recognizes people and reads attributes on 64 px pictures ``(64, 64, 3)`` uint8.
+
+    The recognizer is ``identity:evaluation``: other people, another margin and another shape
+    than the one in CDFNet's losses. The attribute net also says whether there is a face.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._recognizer = cast(FaceBackbone, load_part(bundle, "identity:evaluation"))
+        self._attributes = cast(FaceBackbone, load_part(bundle, "attributes"))
+        self._calibration = bundle.manifest.calibration
+        self._mean = np.array([self.number(f"attributes.{a.name}.mean") for a in ATTRIBUTES])
+        self._deviation = np.array(
+            [self.number(f"attributes.{a.name}.deviation") for a in ATTRIBUTES]
+        )
+
+    def number(self, name: str) -> float:
+        """A calibrated number of the bundle."""
+        if name not in self._calibration:
+            raise BundleError(f"the bundle's calibration lacks '{name}'; rebuild the bundle")
+        return float(self._calibration[name])
+
+    def embed(self, pictures: Sequence[Picture]) -> Floats:
+        """Unit embeddings ``(N, D)``."""
+        return self._run(self._recognizer, pictures)
+
+    def read(self, pictures: Sequence[Picture]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Attribute values ``(N, 10)`` as in :data:`ATTRIBUTES`, and whether there is a face."""
+        outputs = self._run(self._attributes, pictures)
+        values = outputs[:, :-1] * self._deviation + self._mean
+        return values, outputs[:, -1] > self.number("verify.face")
+
+    def _run(self, net: FaceBackbone, pictures: Sequence[Picture]) -> Floats:
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(pictures), _CHUNK):
+                stacked = np.stack(pictures[start : start + _CHUNK])
+                batch: Tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
+                parts.append(net(batch))
+        return torch.cat(parts).double().numpy()
+
+
+def present(values: Floats, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Attribute values ``(N, 10)`` -> whether each of ``names`` is present, ``(N, len(names))``."""
+    table = {a.name: (i, a.threshold) for i, a in enumerate(ATTRIBUTES)}
+    columns = [values[:, table[name][0]] > table[name][1] for name in names]
+    return np.stack(columns, axis=1)

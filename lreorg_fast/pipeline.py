@@ -1,0 +1,381 @@
+"""The whole way of a face: encode, anonymize, recover, render, verify.
+
+Fail closed: a face leaves as a new face that was verified, or as a solid colour. There is no
+path on which the pixels of the source reach the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lreorg_fast.cdfnet import CDFNet, Engine
+from lreorg_fast.cdfnet import compile as compile_engine
+from lreorg_fast.errors import BundleError, ConfigError, LReorgError
+from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
+from lreorg_fast.log import logger
+from lreorg_fast.media.pictures import Picture, checked_pictures, resized
+from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.privacy import (
+    DEFAULT_MECHANISM,
+    Codebook,
+    Ledger,
+    Replacement,
+)
+from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.result import FaceResult, RecoveryKey, Result
+from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
+from lreorg_fast.weights.bundle import Bundle, open_bundle
+from lreorg_fast.weights.parts import load_part
+
+FILL_COLOUR = (128, 128, 128)
+
+
+@dataclass
+class _Face:
+    """One face on its way through the pipeline."""
+
+    index: int
+    track: str
+    original: Tensor
+    reason: str | None = None
+    replacements: dict[str, Replacement] | None = None
+    key: RecoveryKey | None = None
+    similarity: float | None = None
+    output: Tensor | None = None
+
+
+class Anonymizer:
+    """Anonymizes aligned faces with the networks of one bundle.
+
+    Made by :meth:`load`. Safe to share between threads; ``ledger`` counts what every person-track
+    has cost since it was made.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str | torch.device = "cpu",
+        backend: str = "auto",
+        dtype: str = "float32",
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.device = _checked_device(device)
+        self.ledger = ledger if ledger is not None else Ledger()
+        self.generator = cast(StyleGAN2Generator, self._part("generator"))
+        self.encoder = cast(E4EEncoder, self._part("encoder"))
+        self.recognizer = cast(FaceBackbone, self._part("identity:training"))
+        self.detector = cast(FaceBackbone, self._part("attributes"))
+        tables = bundle.tensors("tables")
+        self.keywords: dict[str, Keyword] = {k.name: k for k in bundle.manifest.keywords}
+        self.codebook = Codebook(
+            _table(tables, "codebook.means").numpy(), _table(tables, "codebook.members").numpy()
+        )
+        self._means = {
+            name: _table(tables, f"attribute.{name}.means").numpy()
+            for name, keyword in self.keywords.items()
+            if keyword.contents
+        }
+        features = {n: _table(tables, f"keyword.{n}").to(self.device) for n in self.keywords}
+        net = cast(CDFNet, self._part("cdfnet"))
+        self.engine: Engine = compile_engine(net, features, backend=backend, dtype=dtype)
+        self._threshold = _calibrated(bundle, "verify.similarity")
+        self._face_logit = _calibrated(bundle, "verify.face")
+        self._error_limit = _calibrated(bundle, "verify.reconstruction")
+        self._numbers = itertools.count()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path = "demo",
+        *,
+        device: str | torch.device = "cpu",
+        backend: str = "auto",
+        dtype: str = "float32",
+        ledger: Ledger | None = None,
+    ) -> Anonymizer:
+        """Open a bundle folder, or the packaged one by the name ``"demo"``.
+
+        Args:
+            bundle: folder, or ``"demo"`` (avatars, 64 px).
+            device: where the networks run, for example ``"cpu"`` or ``"cuda:0"``.
+            backend, dtype: of the coupling engine, see :func:`lreorg_fast.compile`.
+            ledger: counts epsilon per track; a new one without a budget if None.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or incomplete.
+            ConfigError, BackendUnavailable: device, backend or dtype cannot be used here.
+        """
+        return cls(open_bundle(bundle), device=device, backend=backend, dtype=dtype, ledger=ledger)
+
+    @property
+    def resolution(self) -> int:
+        """Side length in pixels of the faces that the networks see and make."""
+        return self.generator.resolution
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        hide: Iterable[str] = DEFAULT_HIDE,
+        keep: Iterable[str] | None = None,
+        epsilon: float | None = None,
+        mechanism: str = DEFAULT_MECHANISM,
+        attribute_rule: str | None = None,
+        attribute_epsilon: float | None = None,
+        tracks: Sequence[str] | None = None,
+        recovery: bool = False,
+        sampler: Sampler | None = None,
+    ) -> Result:
+        """Anonymize one aligned face picture, or several.
+
+        Args:
+            images: (H, W, 3) uint8 RGB numpy or a PIL image, square and aligned; or a list of
+                them, or (N, H, W, 3). Other sizes than :attr:`resolution` are resized, and the
+                result is resized back.
+            hide: keywords to anonymize, in order.
+            keep: keywords to recover from the original, in order; by default gender, age,
+                expression and makeup without those that are hidden.
+            epsilon: of the identity draw, in [0, 20]; None is the mechanism's default (1).
+            mechanism: a key of :data:`lreorg_fast.privacy.MECHANISMS`.
+            attribute_rule: for hidden keywords other than identity: ``neutral`` (the default),
+                ``randomized`` or ``farthest``.
+            attribute_epsilon: of ``randomized``, per keyword; None is 1.
+            tracks: one label per picture; equal labels are the same person, who keeps one draw
+                and pays for it once. By default every picture is a person of its own.
+            recovery: put a :class:`RecoveryKey` into every face's result.
+            sampler: for tests only, see :class:`lreorg_fast.privacy.InsecureTestSampler`.
+
+        Returns:
+            One picture and one :class:`FaceResult` per input. A face that cannot be replaced and
+            verified is filled with a solid colour; nothing raises for a single face.
+
+        Raises:
+            ConfigError, ImageError: settings or pictures that are not what is described above.
+        """
+        settings = Settings(
+            hide, keep, epsilon, mechanism, attribute_rule, attribute_epsilon
+        ).resolve(self.keywords, self.codebook, self._means, sampler)
+        pictures = checked_pictures(images)
+        names = self._track_names(tracks, len(pictures))
+        faces = [_Face(i, names[i], self._to_tensor(picture)) for i, picture in enumerate(pictures)]
+        with torch.inference_mode():
+            self._process(faces, settings)
+        if tracks is None:  # persons of one picture: their draws are not needed again
+            for face in faces:
+                self.ledger.forget(face.track)
+        outputs = tuple(
+            self._to_picture(face, picture) for face, picture in zip(faces, pictures, strict=True)
+        )
+        return Result(outputs, tuple(self._describe(face, settings, recovery) for face in faces))
+
+    def restore(self, image: Any, key: RecoveryKey) -> Picture:
+        """Bring an anonymized face back, approximately, with its recovery key.
+
+        Args:
+            image: one anonymized picture, as it was given out.
+            key: from the same face's :class:`FaceResult`.
+
+        Returns:
+            (H, W, 3) uint8 RGB: the original's key features in the anonymized face's residual.
+            It is not the original picture; what is hit is measured in the bundle's figures.
+        """
+        (picture,) = checked_pictures(image)
+        unknown = [name for name in key.features if name not in self.keywords]
+        if unknown or not key.features:
+            raise ConfigError(f"the recovery key is for keywords {unknown}, not of this bundle")
+        with torch.inference_mode():
+            s = self.encoder(self._to_tensor(picture)[None].to(self.device))
+            features = {
+                name: torch.from_numpy(feature).to(self.device)
+                for name, feature in reversed(list(key.features.items()))
+            }
+            restored = self.generator.synthesis(self.engine.reorganize(s, features, []))[0]
+        return resized(_to_uint8(restored), picture.shape[1::-1])
+
+    def _track_names(self, tracks: Sequence[str] | None, count: int) -> list[str]:
+        if tracks is None:
+            return [f"face-{next(self._numbers)}" for _ in range(count)]
+        if isinstance(tracks, str) or len(tracks) != count:
+            raise ConfigError(f"tracks must be a list of {count} labels, one per picture")
+        return [str(track) for track in tracks]
+
+    # ---- the pipeline
+
+    def _process(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+        """All faces at once; if that fails, each for itself, so that one cannot spoil others."""
+        try:
+            self._anonymize(faces, settings)
+        except Exception as error:
+            if len(faces) == 1:
+                _give_up(faces[0], f"an error in the pipeline ({type(error).__name__})")
+                return
+            for face in faces:
+                self._process([face], settings)
+
+    def _anonymize(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+        s0 = self._encode(faces)
+        going = [face for face in faces if face.reason is None]
+        if not going:
+            return
+        s0 = s0[[i for i, face in enumerate(faces) if face.reason is None]]
+        replace = self._replace(going, s0, settings)
+        paid = [i for i, face in enumerate(going) if face.reason is None]
+        if not paid:
+            return
+        going, s0 = [going[i] for i in paid], s0[paid]
+        replace = {name: feature[paid] for name, feature in replace.items()}
+        s = self.engine.reorganize(s0, replace, list(settings.keep))
+        made = self.generator.synthesis(s).clamp(-1, 1)
+        self._verify(going, made, settings)
+
+    def _encode(self, faces: list[_Face]) -> Tensor:
+        """Latents of all faces; those outside of the bundle's domain are given up."""
+        batch = torch.stack([face.original for face in faces]).to(self.device)
+        s0 = self.encoder(batch)
+        looks = self.detector(batch)[:, -1]
+        back = self.generator.synthesis(s0)
+        errors = (back - batch).square().mean(dim=(1, 2, 3))
+        for face, logit, error, code in zip(faces, looks, errors, s0, strict=True):
+            if not torch.isfinite(code).all():
+                _give_up(face, "the encoder gave no finite latent")
+            elif not float(logit) > self._face_logit:
+                _give_up(face, "no face of the bundle's kind was found")
+            elif not float(error) <= self._error_limit:
+                _give_up(face, "the bundle's networks cannot represent this picture")
+        return torch.where(torch.isfinite(s0), s0, 0.0)
+
+    def _replace(
+        self, faces: list[_Face], s0: Tensor, settings: ResolvedSettings
+    ) -> dict[str, Tensor]:
+        """Replacement features ``(N, 1, dim)`` by hidden keyword, drawn and paid for.
+
+        As published, each is chosen from the key feature of the current latent, in which the
+        keywords before it are already replaced.
+        """
+        replace: dict[str, Tensor] = {}
+        originals: list[dict[str, Any]] = [{} for _ in faces]
+        for face in faces:
+            face.replacements = {}
+        for name, anonymizer in settings.anonymizers.items():
+            current = self.engine.reorganize(s0, replace, []) if replace else s0
+            features, _ = self.engine.disentangle(current, name)
+            rows = []
+            for face, feature, original in zip(faces, features.cpu(), originals, strict=True):
+                rows.append(self._draw(face, name, anonymizer, feature))
+                original[name] = feature.numpy().astype(np.float32)
+            replace[name] = torch.stack(rows)[:, None].to(s0)
+        for face, original in zip(faces, originals, strict=True):
+            face.key = RecoveryKey(original)
+        return replace
+
+    def _draw(
+        self,
+        face: _Face,
+        name: str,
+        anonymizer: FeatureAnonymizer,
+        feature: Tensor,
+    ) -> Tensor:
+        try:
+            drawn = self.ledger.held(
+                face.track, lambda: anonymizer.replacement(feature), anonymizer.epsilon, name
+            )
+        except LReorgError as error:
+            _give_up(face, str(error))
+            return torch.zeros(self.codebook.dim)
+        assert face.replacements is not None
+        face.replacements[name] = drawn
+        return torch.tensor(drawn.feature)
+
+    def _verify(self, faces: list[_Face], made: Tensor, settings: ResolvedSettings) -> None:
+        """Release a face only if it is one, and, where identity is hidden, not the same one."""
+        originals = torch.stack([face.original for face in faces]).to(self.device)
+        similarity = F.cosine_similarity(self.recognizer(made), self.recognizer(originals))
+        logits = self.detector(made)[:, -1]
+        finite = torch.isfinite(made).flatten(1).all(dim=1)
+        for i, face in enumerate(faces):
+            face.similarity = float(similarity[i])
+            if not bool(finite[i]) or not float(logits[i]) > self._face_logit:
+                _give_up(face, "the result is not a face")
+            elif IDENTITY in settings.hide and not face.similarity < self._threshold:
+                _give_up(face, "the result still resembles the original")
+            else:
+                face.output = made[i]
+
+    # ---- pictures
+
+    def _part(self, role: str) -> torch.nn.Module:
+        return load_part(self.bundle, role).to(self.device)
+
+    def _to_tensor(self, picture: Picture) -> Tensor:
+        """(3, R, R) float32 in [-1, 1]."""
+        sized = resized(picture, (self.resolution, self.resolution))
+        return torch.from_numpy(sized.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+    def _to_picture(self, face: _Face, like: Picture) -> Picture:
+        if face.output is None:
+            return np.full(like.shape, FILL_COLOUR, dtype=np.uint8)
+        return resized(_to_uint8(face.output), like.shape[1::-1])
+
+    def _describe(self, face: _Face, settings: ResolvedSettings, recovery: bool) -> FaceResult:
+        drawn = face.replacements or {}
+        return FaceResult(
+            index=face.index,
+            status="filled" if face.output is None else "replaced",
+            reason=face.reason,
+            track=face.track,
+            epsilon=float(sum(r.epsilon for r in drawn.values())),
+            mechanism={name: r.mechanism for name, r in drawn.items()},
+            guarantee={name: r.guarantee for name, r in drawn.items()},
+            hidden=settings.hide,
+            kept=settings.keep,
+            similarity=face.similarity,
+            recovery_key=face.key if recovery else None,
+        )
+
+
+def _give_up(face: _Face, reason: str) -> None:
+    """From here on the face can only be filled."""
+    face.reason = reason
+    face.output = None
+    logger.warning("a face is filled with a solid colour: %s", reason)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        checked = torch.device(device)
+        torch.empty(0, device=checked)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigError(
+            f"device is {str(device)!r}, which cannot be used here; choose 'cpu' or a device "
+            "that `lreorg doctor` lists"
+        ) from error
+    return checked
+
+
+def _table(tables: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tables:
+        raise BundleError(f"the bundle's tables lack '{name}'; rebuild the bundle")
+    return tables[name].float()
+
+
+def _calibrated(bundle: Bundle, name: str) -> float:
+    value = bundle.manifest.calibration.get(name)
+    if value is None:
+        raise BundleError(f"the bundle's calibration lacks '{name}'; rebuild the bundle")
+    return float(value)
+
+
+def _to_uint8(picture: Tensor) -> Picture:
+    scaled = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(1, 2, 0).cpu().numpy()

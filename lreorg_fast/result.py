@@ -1,0 +1,93 @@
+"""What an anonymization gives back: pictures, and for every face what was done and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lreorg_fast.media.pictures import Picture
+from lreorg_fast.privacy import json_epsilon
+
+Status = Literal["replaced", "filled"]
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveryKey:
+    """The original key features of one face: enough to reverse an anonymization approximately.
+
+    Whoever holds it can bring the person back, so it is made only on request and never written
+    by this package; ``features`` maps each hidden keyword, in the order of hiding, to the
+    original's (rows, dim) float32.
+    """
+
+    features: Mapping[str, NDArray[np.float32]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """One face.
+
+    Attributes:
+        index: position in the batch.
+        status: ``replaced`` (a new face, verified) or ``filled`` (a solid colour).
+        reason: why it was filled; None for a replaced face.
+        track: the person-track that paid for the draw.
+        epsilon: cost of the draws for this release, infinity where there is no guarantee.
+        mechanism: hidden keyword to the mechanism or rule that replaced it.
+        guarantee: one sentence for each hidden keyword, true for these draws.
+        hidden, kept: the keywords.
+        similarity: cosine of the bundle's recognizer between original and result; None if filled
+            before there was a result.
+        recovery_key: see :class:`RecoveryKey`; None unless asked for.
+    """
+
+    index: int
+    status: Status
+    reason: str | None
+    track: str
+    epsilon: float
+    mechanism: Mapping[str, str]
+    guarantee: Mapping[str, str]
+    hidden: tuple[str, ...]
+    kept: tuple[str, ...]
+    similarity: float | None = None
+    recovery_key: RecoveryKey | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, without the recovery key."""
+        return {
+            "index": self.index,
+            "status": self.status,
+            "reason": self.reason,
+            "track": self.track,
+            "epsilon": json_epsilon(self.epsilon),
+            "mechanism": dict(self.mechanism),
+            "guarantee": dict(self.guarantee),
+            "hidden": list(self.hidden),
+            "kept": list(self.kept),
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The pictures ``(H, W, 3)`` uint8 RGB, one per input, and one :class:`FaceResult` each."""
+
+    images: tuple[Picture, ...]
+    faces: tuple[FaceResult, ...]
+
+    @property
+    def image(self) -> Picture:
+        """The only picture; for a batch use ``images``."""
+        if len(self.images) != 1:
+            raise AttributeError(f"this result holds {len(self.images)} pictures: use .images")
+        return self.images[0]
+
+    @property
+    def filled(self) -> tuple[FaceResult, ...]:
+        """Faces that could not be replaced and were filled instead."""
+        return tuple(face for face in self.faces if face.status == "filled")
