@@ -33,6 +33,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("cdfnet engine", "float32"): Tolerance(
         2e-4, "float32 sums over 512 to 640 terms through 14 passes; measured 2e-5 on the base size"
     ),
+    ("cdfnet engine", "bfloat16"): Tolerance(
+        2e-2, "2^-9 per weight through 14 passes; measured 6e-3 on the base size; see the ratio"
+    ),
     ("cdfnet engine round trip", "float32"): Tolerance(
         2e-5, "only the streams' own float32 adds and multiplies; measured 3e-6"
     ),
@@ -41,6 +44,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ),
     ("cdfnet engine ratio to plain bfloat16 PyTorch", "bfloat16"): Tolerance(
         0.02, "only weights are rounded, once, while PyTorch rounds every sum; measured 0.005"
+    ),
+    ("published network", "float32"): Tolerance(
+        1e-5, "the gate of spec/checkpoints.md, relative to the largest value; measured 3e-6"
     ),
 }
 

@@ -27,15 +27,17 @@ def train_cdfnet(
     config: SwapTrainingConfig,
     folder: Path,
     say: Say,
+    save_every: float = 60.0,
 ) -> None:
     """Train ``net`` in place, or go on from ``folder``; Adam betas (0.5, 0.999) as published.
 
     The learning rate falls to a twentieth along a cosine, which matters for a short run.
+    ``save_every`` in seconds: an interruption never costs more than that.
 
     Raises:
         TrainingStopped: a loss term is NaN or infinite; the message names it.
     """
-    run = Run(folder, "cdfnet", config.steps, "steps", say)
+    run = Run(folder, "cdfnet", config.steps, "steps", say, save_every)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999))
     state = run.resume()
     if state is not None:

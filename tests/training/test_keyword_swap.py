@@ -1,0 +1,192 @@
+"""Keyword swap training: losses with known values, and a run that can be interrupted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
+from lreorg_fast.errors import CheckpointError, ConfigError
+from lreorg_fast.training import losses
+from lreorg_fast.training.keyword_swap import KeywordSwap, LossWeights, SwapTrainingConfig
+from lreorg_fast.training.run import Run, format_seconds
+from lreorg_fast.training.trainer import TrainingStopped, train_cdfnet
+
+DIM, COND = 8, 4
+FEATURES = {"identity": torch.eye(COND)[0], "age": torch.eye(COND)[1]}
+
+
+class ToyJudges:
+    """A 'generator' that shows the latent itself: identity is one half, age the other."""
+
+    def latents(self, count: int) -> Tensor:
+        return torch.randn(count, 2, DIM)
+
+    def picture(self, latents: Tensor) -> Tensor:
+        return latents.mean(1)[:, :, None, None].expand(-1, -1, 4, 4)
+
+    def identity(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return F.normalize(picture[:, : DIM // 2, 0, 0], dim=1), [picture]
+
+    def contents(self, picture: Tensor, keyword: str) -> Tensor:
+        assert keyword == "age"
+        return torch.softmax(4 * picture[:, -2:, 0, 0], dim=1)
+
+
+def config(**changes: object) -> SwapTrainingConfig:
+    settings = {
+        "steps": 12,
+        "batch": 4,
+        "learning_rate": 1e-2,
+        "keyword_shares": {"identity": 1.0, "age": 1.0},
+        "kept_keywords": ("age",),
+        "recurrence_every": 3,
+        "identity_floor": 0.05,
+    }
+    return SwapTrainingConfig(**{**settings, **changes})
+
+
+def net() -> CDFNet:
+    torch.manual_seed(0)
+    return CDFNet(CDFNetConfig(dim=DIM, cond_dim=COND, num_blocks=2, growth=4))
+
+
+def test_identity_swap_of_perfect_and_of_no_swap() -> None:
+    a, b = torch.eye(6)[:3], torch.eye(6)[3:]
+    assert losses.identity_swap((a, b), (b, a), None).item() == pytest.approx(0.0)
+    # Eq. 6 of unswapped faces: two distances of 1, minus two distances of 0.
+    assert losses.identity_swap((a, b), (a, b), None).item() == pytest.approx(4.0)
+
+
+def test_the_floor_stops_rewarding_the_opposite_face() -> None:
+    a = torch.eye(4)[:1]
+    assert losses.away_from(a, -a, None) < losses.away_from(a, torch.eye(4)[1:2], None)
+    assert losses.away_from(a, -a, 0.05) == losses.away_from(a, torch.eye(4)[1:2], 0.05) == 0
+
+
+def test_content_cross_entropy_is_least_for_the_wanted_distribution() -> None:
+    wanted = torch.tensor([[0.9, 0.1]])
+    right = losses.content_cross_entropy(wanted, wanted)
+    assert right.item() == pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)))
+    assert losses.content_cross_entropy(wanted, wanted.flip(1)) > right
+    assert torch.isfinite(losses.content_cross_entropy(wanted, torch.tensor([[0.0, 1.0]])))
+
+
+def test_a_fresh_net_changes_nothing_and_loses_nothing() -> None:
+    swap = KeywordSwap(net(), ToyJudges(), FEATURES, config())
+    for keyword in ("identity", "age"):
+        terms = swap.swap_terms(keyword)
+        assert terms["latent"].item() == pytest.approx(0.0, abs=1e-6)
+        assert terms["information"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_weights_scale_their_terms() -> None:
+    weights = LossWeights(identity_swap=48.0, perceptual=0.0)
+    losses_by_weight = []
+    for chosen in (LossWeights(), weights):
+        torch.manual_seed(3)
+        swap = KeywordSwap(net(), ToyJudges(), FEATURES, config(weights=chosen))
+        losses_by_weight.append(swap.swap_terms("identity")["identity"].item())
+    assert losses_by_weight[1] == pytest.approx(2 * losses_by_weight[0])
+
+
+def test_every_third_step_goes_through_a_plan() -> None:
+    swap = KeywordSwap(net(), ToyJudges(), FEATURES, config(keep_probability=1.0))
+    kinds = [swap.step(i)[0] for i in range(6)]
+    assert [kind == "plan" for kind in kinds] == [False, False, True] * 2
+    assert "age" in swap.plan_terms()
+    never = KeywordSwap(net(), ToyJudges(), FEATURES, config(recurrence_every=0))
+    assert all(never.step(i)[0] != "plan" for i in range(6))
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    trained, judges = net(), ToyJudges()
+
+    def loss() -> float:
+        torch.manual_seed(5)
+        swap = KeywordSwap(trained, judges, FEATURES, config(batch=64))
+        return float(sum(term.item() for term in swap.swap_terms("identity").values()))
+
+    before = loss()
+    train_cdfnet(trained, judges, FEATURES, config(steps=60), tmp_path, lambda _: None)
+    assert loss() < 0.8 * before
+
+
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def run(folder: Path, interrupt_after: int | None) -> CDFNet:
+        trained, judges = net(), ToyJudges()
+        torch.manual_seed(9)
+        if interrupt_after is not None:
+            seen = itertools.count()
+            latents = judges.latents
+
+            def interrupted(count: int) -> Tensor:
+                if next(seen) == interrupt_after:
+                    raise KeyboardInterrupt
+                return latents(count)
+
+            judges.latents = interrupted  # type: ignore[method-assign]
+        train_cdfnet(trained, judges, FEATURES, config(), folder, said.append, save_every=0.0)
+        return trained
+
+    unbroken = run(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", 7)
+    resumed = run(tmp_path / "broken", None)
+    assert "cdfnet: resumed at 7 of 12 steps" in said
+    for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_name(tmp_path: Path) -> None:
+    judges = ToyJudges()
+    judges.contents = lambda picture, keyword: picture[:, :2, 0, 0] * float("nan")  # type: ignore
+    settings = config(keyword_shares={"identity": 0.0, "age": 1.0}, recurrence_every=0)
+    with pytest.raises(TrainingStopped, match="'age'"):
+        train_cdfnet(net(), judges, FEATURES, settings, tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 0},
+        {"batch": 1},
+        {"learning_rate": 0.0},
+        {"keyword_shares": {"age": 1.0}},
+        {"keyword_shares": {"identity": -1.0}},
+        {"kept_keywords": ("hat",)},
+        {"recurrence_every": -1},
+        {"keep_probability": 2.0},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        config(**changes)
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
+        Run(tmp_path, "x", 1, "steps", lambda _: None).resume()
+
+
+def test_progress_says_rate_and_time_left(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = Run(tmp_path, "stage", 3, "steps", said.append, save_every=0.0)
+    for _ in run.steps(1, dict):
+        run.track(loss=1.0)
+    assert not run.done
+    run.finish(answer=42)
+    assert run.done
+    assert all(word in said[0] for word in ("stage: 1/3 steps", "a minute", "left", "loss 1"))
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
+    assert format_seconds(3725) == "1:02:05"
