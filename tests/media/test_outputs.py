@@ -77,6 +77,28 @@ def test_several_inputs_do_not_meet(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+LOOK_ALIKES = [("a.png", "A.png"), ("a.png", "a.PNG"), ("\u00e9.png", "e\u0301.png"),
+               ("\u00c9.png", "e\u0301.png"), ("stra\u00dfe.png", "STRASSE.png")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), LOOK_ALIKES)
+def test_names_that_some_file_systems_take_for_one(tmp_path: Path, first: str, second: str) -> None:
+    touch(tmp_path / "in" / first, tmp_path / "in" / second)
+    if len(os.listdir(tmp_path / "in")) == 1:
+        pytest.skip("this file system takes them for one")
+    plan = plan_outputs([tmp_path / "in"], tmp_path / "out")
+    assert len(plan) == 2
+    assert_safe(plan)
+    # The same folder under two spellings, and as folders instead of files.
+    (tmp_path / "other").mkdir()
+    spellings = [tmp_path / "in" / first, tmp_path / "other" / ".." / "in" / second]
+    assert_safe(plan_outputs(spellings))
+    touch(tmp_path / "up" / first / "x.png", tmp_path / "up" / second / "x.png")
+    plan = plan_outputs([tmp_path / "up"], tmp_path / "out")
+    assert len(plan) == 2
+    assert_safe(plan)
+
+
 def test_the_sources_are_never_targets(tmp_path: Path) -> None:
     touch(tmp_path / "in" / "a.png", tmp_path / "in" / "a_anonymized.png")
     for output in (tmp_path / "in", tmp_path / "in" / ".." / "in", None):

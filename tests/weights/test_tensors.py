@@ -203,6 +203,13 @@ def test_hostile_files_are_refused_in_little_memory(tmp_path: Path, name: str) -
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("name", ["overlap", "partial overlap", "hole"])
+def test_the_layout_is_checked_before_the_data_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").write_bytes(HOSTILE[name])
+    with pytest.raises(CheckpointError, match=r"'b' begins at byte \d of the data and not at \d"):
+        read_tensors(tmp_path / "a")
+
+
 def test_a_huge_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with open(path, "wb") as stream:
