@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor
 from lreorg_fast.cdfnet.folding import KeywordFold, fold
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.schedule import Plan
+
+if TYPE_CHECKING:
+    from lreorg_fast import _native
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -116,7 +119,9 @@ class NativeRunner:
     device = torch.device("cpu")
     compute_dtype = torch.float32
 
-    def __init__(self, weights: Any, fold: KeywordFold, keywords: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, weights: _native.PackedWeights, fold: KeywordFold, keywords: Mapping[str, Tensor]
+    ) -> None:
         from lreorg_fast import _native
 
         self._weights = weights
@@ -162,7 +167,7 @@ class NativeRunner:
         return NativeRunner(self._weights, self._fold, keywords)
 
 
-def native_program(plan: Plan, keywords: Mapping[str, int]) -> Any:
+def native_program(plan: Plan, keywords: Mapping[str, int]) -> _native.Program:
     """A plan in the integers of csrc/core/program.h: values numbered in the order of writing."""
     from lreorg_fast import _native
 

@@ -9,6 +9,10 @@ from typing import Any
 
 from lreorg_fast.errors import ConfigError
 
+# Fixed by the paper's dense block (Eq. 2), not settings.
+DENSE_LAYERS = 5
+LEAKY_SLOPE = 0.01
+
 _COUNTS = ("dim", "cond_dim", "num_blocks", "growth")
 # Far above any network of this kind; below it every size in bytes fits 64 bits.
 _LARGEST_COUNT = 65_536

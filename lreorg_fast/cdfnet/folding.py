@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lreorg_fast.cdfnet.config import CDFNetConfig
+from lreorg_fast.cdfnet.config import DENSE_LAYERS, LEAKY_SLOPE, CDFNetConfig
 from lreorg_fast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 CONDITION_ROLES = ("add", "scale", "shift")
-DENSE_LAYERS = 5
-LEAKY_SLOPE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lreorg_fast.cdfnet.config import CDFNetConfig
+from lreorg_fast.cdfnet.config import DENSE_LAYERS, LEAKY_SLOPE, CDFNetConfig
 from lreorg_fast.errors import ConfigError
-
-LEAKY_SLOPE = 0.01
-DENSE_LAYERS = 5
 
 
 class ConditionSubnet(nn.Module):
