@@ -50,7 +50,7 @@ def _parts(trained: Trained, recipe: Recipe) -> dict[str, tuple[Part, dict[str, 
         "encoder": (
             "e4e",
             "encoder",
-            recipe.encoder.model.to_dict(),
+            recipe.autoencoder.model.to_dict(),
             _stored(trained.encoder, **rows),
         ),
         "cdfnet": ("cdfnet", "cdfnet", recipe.cdfnet.model.to_dict(), _stored(trained.net)),

@@ -48,7 +48,7 @@ class CDFNetRecipe:
             steps=4000,
             batch=16,
             learning_rate=4e-4,
-            weights=LossWeights(identity_kept=4.0, perceptual=12.0),
+            weights=LossWeights(identity_kept=4.0),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.models.discriminator import StyleGAN2Discriminator
@@ -36,7 +36,7 @@ class GeneratorRecipe:
     """How the generator is trained. Counts are in thousands of real pictures shown (kimg)."""
 
     model: StyleGAN2Config = _MODEL
-    kimg: float = 240.0
+    kimg: float = 74.0
     low_resolution_kimg: float = 50.0
     fade_kimg: float = 10.0
     batch: int = 16
@@ -46,7 +46,7 @@ class GeneratorRecipe:
     average_kimg: float = 10.0
 
 
-class _Growth:
+class Growth:
     """Which resolution is trained at a position, and how far the new layer is faded in."""
 
     def __init__(self, recipe: GeneratorRecipe, position: float) -> None:
@@ -57,7 +57,7 @@ class _Growth:
         self.fade = 1.0 if low else min(1.0, faded)
 
 
-class _Adversaries:
+class Adversaries:
     """Generator, discriminator, their optimizers, and the moving average."""
 
     def __init__(self, recipe: GeneratorRecipe, device: torch.device) -> None:
@@ -93,13 +93,13 @@ class _Adversaries:
         self.d_optimizer.load_state_dict(state["d_optimizer"])
         self.count = state["count"]
 
-    def fakes(self, growth: _Growth) -> tuple[Tensor, Tensor]:
-        """Pictures from mixed styles, and the latents that they came from."""
+    def fakes(self, count: int, growth: Growth) -> tuple[Tensor, Tensor]:
+        """Pictures from mixed styles, and the latents ``(count, rows, dim)`` they came from."""
         recipe, model = self.recipe, self.recipe.model
-        z = torch.randn(2 * recipe.batch, model.style_dim).to(self.device)
+        z = torch.randn(2 * count, model.style_dim).to(self.device)
         first, second = self.generator.mapping(z).chunk(2)
-        cut = torch.randint(1, model.num_ws, (recipe.batch, 1, 1))
-        unmixed = torch.rand(recipe.batch, 1, 1) >= recipe.style_mixing
+        cut = torch.randint(1, model.num_ws, (count, 1, 1))
+        unmixed = torch.rand(count, 1, 1) >= recipe.style_mixing
         cut = torch.where(unmixed, model.num_ws, cut).to(self.device)
         row = torch.arange(model.num_ws, device=self.device)[None, :, None]
         latents = torch.where(row < cut, first[:, None], second[:, None])
@@ -110,35 +110,46 @@ class _Adversaries:
             resolution=growth.resolution,
             fade=growth.fade,
         )
-        return picture, first
+        return picture, latents
 
-    def judge(self, picture: Tensor, growth: _Growth) -> Tensor:
+    def judge(self, picture: Tensor, growth: Growth) -> Tensor:
         logits: Tensor = self.discriminator(picture, dtype=torch.bfloat16, fade=growth.fade)
         return logits
 
-    def step(self, real: Tensor, growth: _Growth) -> dict[str, float]:
+    def step(self, real: Tensor, growth: Growth) -> dict[str, float]:
         """One step of both networks on one batch."""
-        fake, latents = self.fakes(growth)
+        fake, latents = self.fakes(self.recipe.batch, growth)
+        figures = self.improve_generator(fake, growth)
+        figures |= self.improve_discriminator(real, fake, growth)
+        self.update_average(latents)
+        return figures
+
+    def improve_generator(
+        self, fake: Tensor, growth: Growth, other: Tensor | None = None
+    ) -> dict[str, float]:
+        """Toward pictures that the discriminator takes for real, and a lower ``other`` loss."""
         self.discriminator.requires_grad_(False)
         g_loss = F.softplus(-self.judge(fake, growth)).mean()
         self.g_optimizer.zero_grad()
-        g_loss.backward()
+        (g_loss if other is None else g_loss + other).backward()
         self.g_optimizer.step()
         self.discriminator.requires_grad_(True)
+        return {"g": g_loss.item()}
 
+    def improve_discriminator(self, real: Tensor, fake: Tensor, growth: Growth) -> dict[str, float]:
+        """Toward telling real pictures from fakes, with the lazy gradient penalty."""
         on_real, on_fake = self.judge(real, growth), self.judge(fake.detach(), growth)
         d_loss = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         self.d_optimizer.zero_grad()
         d_loss.backward()
         self.d_optimizer.step()
-        figures = {"g": g_loss.item(), "d": d_loss.item()}
+        figures = {"d": d_loss.item()}
         if self.count % _R1_EVERY == 0:
             figures["r1"] = self._penalize(real, growth)
-        self._update_average(latents)
         self.count += 1
         return figures
 
-    def _penalize(self, real: Tensor, growth: _Growth) -> float:
+    def _penalize(self, real: Tensor, growth: Growth) -> float:
         real = real.detach().clone().requires_grad_()
         total = self.judge(real, growth).sum()
         (gradient,) = torch.autograd.grad(total, real, create_graph=True)
@@ -149,13 +160,18 @@ class _Adversaries:
         return penalty.item()
 
     @torch.no_grad()
-    def _update_average(self, latents: Tensor) -> None:
+    def update_average(self, latents: Tensor) -> None:
+        """Follow the generator; ``latents`` as :meth:`fakes` returns them."""
+        for kept, new in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            kept.lerp_(new, 1 - self.decay)
+        self.average.latent_avg.lerp_(latents.mean(dim=(0, 1)), 0.005)
+
+    @property
+    def decay(self) -> float:
+        """Weight of the past in moving averages; it grows while little has been seen."""
         seen = self.count * self.recipe.batch
         half_life = max(min(self.recipe.average_kimg * 1000, seen * 0.05), 1.0)
-        decay = 0.5 ** (self.recipe.batch / half_life)
-        for kept, new in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
-        self.average.latent_avg.lerp_(latents.mean(0), 0.005)
+        return float(0.5 ** (self.recipe.batch / half_life))
 
 
 def train_generator(
@@ -164,14 +180,14 @@ def train_generator(
     """Train, or go on training; the average ends in ``folder/state.pt``."""
     torch.manual_seed(1)
     run = Run(folder, "generator", recipe.kimg, "kimg", say)
-    adversaries = _Adversaries(recipe, device)
+    adversaries = Adversaries(recipe, device)
     state = run.resume()
     if state is not None:
         adversaries.load(state)
     shown = torch.randn(48, recipe.model.style_dim, generator=torch.Generator().manual_seed(7))
     next_sheet = run.position
     for position in run.steps(recipe.batch / 1000, adversaries.state):
-        growth = _Growth(recipe, position)
+        growth = Growth(recipe, position)
         real = data.batch(recipe.batch).to(device)
         if growth.resolution < recipe.model.resolution:
             real = F.avg_pool2d(real, 2)
@@ -185,14 +201,3 @@ def train_generator(
                 )
             sheet(picture, folder / f"generator_{int(position):04d}.png", columns=12)
     run.finish(parameters=sum(p.numel() for p in adversaries.average.parameters()))
-
-
-def load_generator(recipe: GeneratorRecipe, folder: Path) -> StyleGAN2Generator:
-    """The averaged generator of a finished (or running) stage, frozen, in evaluation mode."""
-    state = torch.load(folder / "state.pt", weights_only=True)["payload"]
-    generator = StyleGAN2Generator(recipe.model)
-    generator.load_state_dict(state["average"])
-    generator.latent_avg.copy_(state["latent_avg"])
-    frozen: nn.Module = generator.requires_grad_(False).eval()
-    assert isinstance(frozen, StyleGAN2Generator)
-    return frozen

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, train_attributes
+from lreorg_fast.avatars.recipe.autoencoder import (
+    AutoencoderRecipe,
+    load_autoencoder,
+    train_autoencoder,
+)
 from lreorg_fast.avatars.recipe.cdfnet import (
     CDFNetRecipe,
     ClipMeaning,
@@ -17,8 +22,7 @@ from lreorg_fast.avatars.recipe.cdfnet import (
 )
 from lreorg_fast.avatars.recipe.clip import ClipRecipe, train_clip
 from lreorg_fast.avatars.recipe.data import PictureSet, picture_set
-from lreorg_fast.avatars.recipe.encoder import EncoderRecipe, load_encoder, train_encoder
-from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, load_generator, train_generator
+from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, train_generator
 from lreorg_fast.avatars.recipe.recognizers import (
     RECOGNIZERS,
     RecognizerRecipe,
@@ -30,7 +34,7 @@ from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say
 
-STAGES = ("generator", "recognizers", "attributes", "clip", "encoder", "cdfnet")
+STAGES = ("generator", "recognizers", "attributes", "clip", "autoencoder", "cdfnet")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Recipe:
     recognizers: tuple[RecognizerRecipe, ...] = RECOGNIZERS
     attributes: AttributeRecipe = field(default_factory=AttributeRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
-    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     cdfnet: CDFNetRecipe = field(default_factory=CDFNetRecipe)
     tables: TablesRecipe = field(default_factory=TablesRecipe)
 
@@ -80,9 +84,10 @@ class Stages:
         attributes = FaceBackbone(self.recipe.attributes.model)
         attributes.load_state_dict(state["net"])
         cpu = torch.device("cpu")
+        encoder, generator = self._refined()
         return Trained(
-            generator=load_generator(self.recipe.generator, self.work / "generator"),
-            encoder=load_encoder(self.recipe.encoder, self.work / "encoder"),
+            generator=generator,
+            encoder=encoder,
             net=load_cdfnet(self.recipe.cdfnet, self.work / "cdfnet"),
             recognizers={
                 r.role: load_recognizer(r, self.work / f"recognizer_{r.role}")
@@ -109,6 +114,10 @@ class Stages:
         """The recognizer that takes part in losses."""
         first = self.recipe.recognizers[0]
         return load_recognizer(first, self.work / f"recognizer_{first.role}")
+
+    def _refined(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
+        recipe, folder = self.recipe, self.work / "autoencoder"
+        return load_autoencoder(recipe.autoencoder, recipe.generator, folder)
 
     def _generator(self) -> None:
         if not self._is_done("generator"):
@@ -142,14 +151,15 @@ class Stages:
             folder = self.work / "clip"
             train_clip(self.recipe.clip, self._portraits(), folder, self.device, self.say)
 
-    def _encoder(self) -> None:
-        if not self._is_done("encoder"):
-            train_encoder(
-                self.recipe.encoder,
+    def _autoencoder(self) -> None:
+        if not self._is_done("autoencoder"):
+            train_autoencoder(
+                self.recipe.autoencoder,
+                self.recipe.generator,
+                self.work / "generator",
                 self._portraits(),
-                load_generator(self.recipe.generator, self.work / "generator"),
                 self._teacher(),
-                self.work / "encoder",
+                self.work / "autoencoder",
                 self.device,
                 self.say,
             )
@@ -158,7 +168,7 @@ class Stages:
         if not self._is_done("cdfnet"):
             train_demo_cdfnet(
                 self.recipe.cdfnet,
-                load_generator(self.recipe.generator, self.work / "generator"),
+                self._refined()[1],
                 self._teacher(),
                 ClipMeaning(self.work / "clip", self.device),
                 self.work / "cdfnet",
