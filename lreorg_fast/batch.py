@@ -116,6 +116,14 @@ class BatchReport:
         return tuple(entry for entry in self.files if entry.failure)
 
     @property
+    def filled_share(self) -> float | None:
+        """Filled among the pictures that were read: it belongs next to epsilon, because a fill
+        depends on the face (docs/privacy.md); None if no picture was read."""
+        counts = self.counts
+        faces = counts["filled"] + counts["replaced"]
+        return counts["filled"] / faces if faces else None
+
+    @property
     def complete(self) -> bool:
         """Everything that was asked for is done: a program may exit with 0."""
         return not self.interrupted and not self.failures
@@ -130,6 +138,7 @@ class BatchReport:
             "complete": self.complete,
             "interrupted": self.interrupted,
             "counts": self.counts,
+            "filled_share": self.filled_share,
             "files": [entry.to_dict() for entry in self.files],
             "persons": PERSONS,
             "ledger": dict(self.ledger),
@@ -191,14 +200,13 @@ class _Run:
         self.anonymizer = anonymizer
         # Lists, because an iterator would be empty from the second picture on.
         self.settings = vars(settings) | {
-            "hide": list(settings.hide),
-            "keep": None if settings.keep is None else list(settings.keep),
+            "hide": _listed(settings.hide),
+            "keep": None if settings.keep is None else _listed(settings.keep),
         }
         self.plan = plan
         self.overwrite = overwrite
         self.entries: list[FileEntry] = []
         self.interrupted = False
-        self.folders_exist = False
 
     def do_all(self, progress: Progress | None) -> None:
         try:
@@ -249,17 +257,17 @@ class _Run:
         face = result.faces[0]
         self.settings |= {"hide": list(face.hidden), "keep": list(face.kept)}
         try:
-            self._create_folders()
+            # As late as possible: wrong settings leave no empty folders behind.
+            _make_folder(target.parent)
             write_image(target, result.image, self.overwrite)
         except Exception as error:
             return _refused(source, error, face)
         return FileEntry(str(source), face.status, face.reason, str(target), **_drawn(face))
 
-    def _create_folders(self) -> None:
-        # As late as possible: wrong settings leave no empty folders behind.
-        if not self.folders_exist:
-            self.plan.create_folders()
-            self.folders_exist = True
+
+def _listed(names: Iterable[str]) -> Iterable[str]:
+    """A text is no list of names; the anonymizer says so."""
+    return names if isinstance(names, str) else list(names)
 
 
 def _drawn(face: FaceResult) -> dict[str, Any]:
@@ -296,12 +304,7 @@ def _check_output(output: PathLike | None) -> None:
 
 def _prepare_report(report: Path, plan: OutputPlan, overwrite: bool) -> None:
     """Make sure that the report can be written before hours are spent on what it is about."""
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot create the folder '{report.parent}': {error.strerror or error}"
-        ) from error
+    _make_folder(report.parent)
     check_target(report, overwrite)
     place = os.path.realpath(report)
     for path in (path for pair in plan for path in pair):
@@ -310,3 +313,12 @@ def _prepare_report(report: Path, plan: OutputPlan, overwrite: bool) -> None:
                 f"the report '{report}' would have the name of a picture of this run; choose "
                 "another name"
             )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot create the folder '{folder}': {error.strerror or error}; choose another output"
+        ) from error
