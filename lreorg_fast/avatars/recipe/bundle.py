@@ -26,7 +26,6 @@ from lreorg_fast.weights.parts import LATENT_AVERAGE
 # open_clip finds these two under exactly these names, so the bundle folder is a model of its own:
 # open_clip.create_model("local-dir:<bundle>").
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
-_FIGURES_PEOPLE = 1000
 _FIGURES_SEED = 0
 
 
@@ -99,7 +98,7 @@ def _provenance(recipe: Recipe, work: Path, command: str) -> dict[str, Any]:
 def write_demo_bundle(
     trained: Trained, recipe: Recipe, work: Path, target: Path, command: str, say: Say
 ) -> None:
-    """Assemble, measure on 1,000 unseen people, and write the bundle with its figures."""
+    """Assemble, measure on unseen people, and write the bundle with its figures."""
     say("bundle: building tables")
     parts = _parts(trained, recipe)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
@@ -127,9 +126,10 @@ def write_demo_bundle(
         recipe=_provenance(recipe, work, command),
     )
     write_bundle(target, manifest, files, overwrite=True)
-    say(f"bundle: measuring {_FIGURES_PEOPLE} people")
+    count = recipe.tables.figures_people
+    say(f"bundle: measuring {count} people")
     anonymizer = Anonymizer.load(target)
-    people = draw_people(_FIGURES_PEOPLE, _FIGURES_SEED, anonymizer.resolution)
+    people = draw_people(count, _FIGURES_SEED, anonymizer.resolution)
     figures = {}
     for name, figure in Measurement(anonymizer, people).thorough():
         figures[name] = dataclasses.asdict(figure)

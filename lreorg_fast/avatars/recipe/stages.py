@@ -80,23 +80,31 @@ class Stages:
 
     def trained(self) -> Trained:
         """Load what the stages left."""
-        state = torch.load(self.work / "attributes" / "state.pt", weights_only=True)["payload"]
-        attributes = FaceBackbone(self.recipe.attributes.model)
-        attributes.load_state_dict(state["net"])
-        cpu = torch.device("cpu")
         encoder, generator = self._refined()
+        attributes, statistics = self.attribute_net()
         return Trained(
             generator=generator,
             encoder=encoder,
             net=load_cdfnet(self.recipe.cdfnet, self.work / "cdfnet"),
-            recognizers={
-                r.role: load_recognizer(r, self.work / f"recognizer_{r.role}")
-                for r in self.recipe.recognizers
-            },
-            attributes=attributes.requires_grad_(False).eval(),
-            attribute_statistics=(state["mean"], state["deviation"]),
-            clip=ClipMeaning(self.work / "clip", cpu),
+            recognizers=self.recognizer_nets(),
+            attributes=attributes,
+            attribute_statistics=statistics,
+            clip=ClipMeaning(self.work / "clip", torch.device("cpu")),
         )
+
+    def attribute_net(self) -> tuple[FaceBackbone, tuple[Tensor, Tensor]]:
+        """The attribute net, frozen, with mean and deviation of its labels."""
+        state = torch.load(self.work / "attributes" / "state.pt", weights_only=True)["payload"]
+        net = FaceBackbone(self.recipe.attributes.model)
+        net.load_state_dict(state["net"])
+        return net.requires_grad_(False).eval(), (state["mean"], state["deviation"])
+
+    def recognizer_nets(self) -> dict[str, FaceBackbone]:
+        """The recognizers by role, frozen."""
+        return {
+            r.role: load_recognizer(r, self.work / f"recognizer_{r.role}")
+            for r in self.recipe.recognizers
+        }
 
     def _is_done(self, name: str) -> bool:
         return Run(self.work / name, name, 0, "", self.say).done

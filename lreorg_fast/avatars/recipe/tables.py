@@ -30,19 +30,23 @@ _FAR = 1e-3
 _CHUNK = 200
 # A hard impostor has about the same skin and eyes: the traits that a small picture shows most.
 _HARD_TRAITS = tuple(IDENTITY_TRAITS.index(t) for t in ("skin", "undertone", "iris"))
-_HARD_NEIGHBOURS = 5
+_HARD_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
 class TablesRecipe:
-    """Sizes of the tables. ``groups`` m and ``members`` n as in docs/privacy.md."""
+    """Sizes of the tables, and how many people the figures are measured on.
+
+    ``groups`` is m and ``members`` n of docs/privacy.md.
+    """
 
     seed: int = 71
     latents: int = 20_000
     groups: int = 256
     members: int = 8
     labelled: int = 3_000
-    calibration_people: int = 1_000
+    calibration_people: int = 1_500
+    figures_people: int = 1_000
 
 
 @torch.inference_mode()

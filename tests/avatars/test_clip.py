@@ -1,0 +1,50 @@
+"""The small CLIP model is a plain open_clip model, where open_clip is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lreorg_fast.avatars.recipe.cdfnet import ClipMeaning
+from lreorg_fast.avatars.recipe.clip import ClipRecipe, build_clip, train_clip
+from lreorg_fast.avatars.recipe.data import picture_set
+from lreorg_fast.errors import MissingExtra
+from lreorg_fast.keywords import KEYWORDS
+
+
+def test_without_open_clip_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "open_clip.model", None)
+    with pytest.raises(MissingExtra, match=r"lreorg_fast\[train\]"):
+        build_clip()
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> ClipMeaning:
+    try:
+        build_clip()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    data = picture_set(tmp_path / "data.pt", 64, 3, lambda _: None, people=32)
+    recipe = ClipRecipe(steps=3, batch=16, warm_up=1)
+    train_clip(recipe, data, tmp_path / "clip", torch.device("cpu"), lambda _: None)
+    return ClipMeaning(tmp_path / "clip", torch.device("cpu"))
+
+
+def test_unused_words_are_zero_and_features_are_unit(trained: ClipMeaning) -> None:
+    table = trained.model.token_embedding.weight
+    used = (table != 0).any(dim=1)
+    assert 20 < int(used.sum()) < 400
+    features = trained.keyword_features()
+    assert list(features) == list(KEYWORDS)
+    assert all(abs(float(f.norm()) - 1) < 1e-5 for f in features.values())
+
+
+def test_contents_are_distributions(trained: ClipMeaning) -> None:
+    pictures = torch.rand(3, 3, 64, 64) * 2 - 1
+    for name, keyword in KEYWORDS.items():
+        if keyword.contents:
+            found = trained.contents(pictures, name)
+            assert found.shape == (3, len(keyword.contents))
+            assert torch.allclose(found.sum(1), torch.ones(3), atol=1e-5)

@@ -1,0 +1,157 @@
+"""The demo recipe from nothing to a bundle that anonymizes, with networks of toy size.
+
+What it makes is not trained; every stage, its resumption and the bundle are real. CLIP is
+replaced by a stand-in here, because open_clip is an optional dependency; its own stage is tested
+where it is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import lreorg_fast as lf
+from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, faceless
+from lreorg_fast.avatars.recipe.autoencoder import AutoencoderRecipe
+from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
+from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe, load_cdfnet, train_demo_cdfnet
+from lreorg_fast.avatars.recipe.generator import GeneratorRecipe
+from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS
+from lreorg_fast.avatars.recipe.stages import Recipe, Stages, Trained
+from lreorg_fast.avatars.recipe.tables import TablesRecipe
+from lreorg_fast.cdfnet import CDFNetConfig
+from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config
+from lreorg_fast.weights import open_bundle
+
+SIZE, DIM, COND = 32, 16, 8
+SMALL = {"stem": 4, "widths": (4, 4, 8, 8), "units": (1, 1, 1, 1)}
+CPU = torch.device("cpu")
+
+
+def toy_recipe() -> Recipe:
+    backbone = BackboneConfig(input_size=SIZE, outputs=8, **SMALL)
+    swap = dataclasses.replace(CDFNetRecipe().training, steps=3, batch=4)
+    return Recipe(
+        portraits=48,
+        generator=GeneratorRecipe(
+            model=StyleGAN2Config(SIZE, DIM, 2, {4: 8, 8: 8, 16: 8, 32: 8}),
+            kimg=0.024,
+            low_resolution_kimg=0.008,
+            fade_kimg=0.008,
+            batch=8,
+        ),
+        recognizers=tuple(
+            dataclasses.replace(r, model=backbone, people=6, pictures=4, epochs=1, batch=8)
+            for r in RECOGNIZERS
+        ),
+        attributes=AttributeRecipe(
+            model=BackboneConfig(input_size=SIZE, outputs=11, normalize=False, **SMALL),
+            epochs=1,
+            batch=12,
+            negatives=6,
+        ),
+        autoencoder=AutoencoderRecipe(model=E4EConfig(SIZE, 8, DIM, 8, **SMALL), kimg=0.016),
+        cdfnet=CDFNetRecipe(model=CDFNetConfig(DIM, COND, 2, 4), training=swap),
+        tables=TablesRecipe(
+            latents=300, groups=16, members=3, labelled=60, calibration_people=1000,
+            figures_people=40,
+        ),
+    )  # fmt: skip
+
+
+class StandInClip:
+    """Fixed random meaning with the interface of ``ClipMeaning``."""
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(3, 4)
+
+    def keyword_features(self) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(1)
+        return {n: F.normalize(torch.randn(COND, generator=random), dim=0) for n in KEYWORDS}
+
+    def contents(self, picture: Tensor, keyword: str) -> Tensor:
+        count = len(KEYWORDS[keyword].contents)
+        means = picture.mean(dim=(2, 3))
+        phases = torch.arange(count)[None] * 2.1 + 40 * means.sum(1, keepdim=True)
+        return torch.softmax(3 * phases.cos(), dim=1)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    stages = Stages(toy_recipe(), folder, CPU, lambda _: None)
+    for stage in ("generator", "recognizers", "attributes", "autoencoder"):
+        stages.run(stage)
+    return folder
+
+
+def test_a_finished_stage_is_not_run_again(work: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")}
+    stages = Stages(toy_recipe(), work, CPU, lambda _: None)
+    for stage in ("generator", "recognizers", "attributes", "autoencoder"):
+        stages.run(stage)
+    assert {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")} == before
+    assert len(before) == 5
+
+
+def test_stages_leave_pictures_to_look_at(work: Path) -> None:
+    assert list((work / "generator").glob("generator_*.png"))
+    assert (work / "autoencoder" / "autoencoder.png").exists()
+
+
+def test_the_same_recipe_gives_the_same_networks(work: Path, tmp_path: Path) -> None:
+    again = Stages(toy_recipe(), tmp_path, CPU, lambda _: None)
+    again.run("generator")
+    first, second = (
+        torch.load(folder / "generator" / "state.pt", weights_only=True)["payload"]["average"]
+        for folder in (work, tmp_path)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_bundle_is_built_measured_and_used(work: Path, tmp_path: Path) -> None:
+    recipe = toy_recipe()
+    stages = Stages(recipe, work, CPU, lambda _: None)
+    encoder, generator = stages._refined()
+    clip = StandInClip()
+    train_demo_cdfnet(
+        recipe.cdfnet, generator, stages._teacher(), clip, work / "cdfnet", CPU, lambda _: None
+    )
+    attributes, statistics = stages.attribute_net()
+    trained = Trained(
+        generator=generator,
+        encoder=encoder,
+        net=load_cdfnet(recipe.cdfnet, work / "cdfnet"),
+        recognizers=stages.recognizer_nets(),
+        attributes=attributes,
+        attribute_statistics=statistics,
+        clip=clip,
+    )
+    target = tmp_path / "bundle"
+    write_demo_bundle(trained, recipe, work, target, "this test", lambda _: None)
+    bundle = open_bundle(target)
+    bundle.verify()
+    manifest = bundle.manifest
+    assert manifest.recipe["command"] == "this test"
+    assert len(manifest.recipe["stages"]) == 6
+    psr = manifest.figures["default: face detected"]
+    assert psr["n"] == 40
+    assert psr["low"] <= psr["value"] <= psr["high"]
+    assert bundle.tensors("tables")["codebook.members"].shape == (16, 3, DIM)
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    assert lf.Anonymizer.load(target)(picture).image.shape == picture.shape
+
+
+def test_faceless_pictures_are_not_the_portraits() -> None:
+    portraits = torch.rand(12, 3, SIZE, SIZE) * 2 - 1
+    made = faceless(portraits)
+    assert made.shape == portraits.shape
+    assert torch.isfinite(made).all()
+    assert ((made - portraits).abs().mean(dim=(1, 2, 3)) > 0.1).all()
