@@ -10,7 +10,7 @@ and offsets between rows are penalized, so that codes stay near W, where CDFNet 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class AutoencoderRecipe:
     identity: float = 3.0
     latent: float = 0.5
     offsets: float = 0.05
+    average_kimg: float = 2.0
 
 
 class _Pair:
@@ -163,7 +164,9 @@ def train_autoencoder(
     """Train, or go on training, from the adversaries left in ``start``."""
     torch.manual_seed(recipe.seed)
     run = Run(folder, "autoencoder", recipe.kimg, "kimg", say)
-    adversaries = Adversaries(generator_recipe, device)
+    # A new encoder learns fast: an average as slow as the generator's would lag far behind it.
+    faster = replace(generator_recipe, average_kimg=recipe.average_kimg)
+    adversaries = Adversaries(faster, device)
     adversaries.load(torch.load(start / "state.pt", weights_only=True)["payload"])
     pair = _Pair(recipe, adversaries, recognizer.to(device), device)
     state = run.resume()

@@ -17,12 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lreorg_fast.avatars.recipe.captions import caption
+from lreorg_fast.avatars.recipe.captions import caption, contents
 from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.avatars.traits import ATTRIBUTE_NAMES
 from lreorg_fast.errors import MissingExtra
+from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.training.run import Run, Say
 
 EMBED_DIM = 64
+_UNCLEAR = -100  # a picture about which a keyword says nothing
+_ALIKE = 0.3  # names may be this alike: real CLIP's are, and a linear map tells them apart
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": EMBED_DIM,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 12, "head_width": 48},
@@ -39,10 +43,18 @@ PREPROCESS_CONFIG: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "size"
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How the model is trained."""
+    """How the model is trained.
+
+    ``contents`` weights a classification loss over the sentences of each keyword, and ``names`` a
+    penalty on keyword names whose text features are alike. Measured without them after 1,200
+    steps: "smiling" against "not smiling" at chance (AUC .50), and all eight keyword features
+    within a cosine of .99, which CDFNet could not tell apart.
+    """
 
     seed: int = 41
-    steps: int = 1200
+    steps: int = 1000
+    contents: float = 0.5
+    names: float = 1.0
     batch: int = 128
     learning_rate: float = 1.5e-3
     warm_up: int = 100
@@ -70,6 +82,38 @@ def _drop_unused_tokens(model: nn.Module, seen: Tensor) -> None:
         table.weight[~seen] = 0
 
 
+class _KeywordLosses:
+    """What the losses of CDFNet will ask of this model, asked while it is trained."""
+
+    def __init__(self, tokenizer: Any, device: torch.device) -> None:
+        self.keywords = [keyword for keyword in KEYWORDS.values() if keyword.contents]
+        sentences = [s for keyword in self.keywords for s in keyword.sentences]
+        self.tokens = tokenizer([*KEYWORDS, *sentences]).to(device)
+
+    def __call__(
+        self, model: nn.Module, image: Tensor, scale: Tensor, labels: list[list[float]]
+    ) -> tuple[Tensor, Tensor]:
+        """(classification over contents, likeness of names) for unit image features."""
+        text = F.normalize(model.encode_text(self.tokens).float(), dim=1)  # type: ignore[operator]
+        names, text = text[: len(KEYWORDS)], text[len(KEYWORDS) :]
+        alike = names @ names.t() - torch.eye(len(names), device=names.device)
+        looks = [dict(zip(ATTRIBUTE_NAMES, label, strict=True)) for label in labels]
+        words = [contents(look) for look in looks]
+        found = []
+        for keyword in self.keywords:
+            rows, text = text[: len(keyword.contents)], text[len(keyword.contents) :]
+            wanted = [
+                keyword.contents.index(w[keyword.name])
+                if w.get(keyword.name) in keyword.contents
+                else _UNCLEAR
+                for w in words
+            ]
+            target = torch.tensor(wanted, device=image.device)
+            logits = scale * image @ rows.t()
+            found.append(F.cross_entropy(logits, target, ignore_index=_UNCLEAR))
+        return torch.stack(found).mean(), F.relu(alike - _ALIKE).square().sum(1).mean()
+
+
 def train_clip(
     recipe: ClipRecipe, data: PictureSet, folder: Path, device: torch.device, say: Say
 ) -> None:
@@ -94,13 +138,15 @@ def train_clip(
         return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
 
     target = torch.arange(recipe.batch, device=device)
+    keyword_losses = _KeywordLosses(tokenizer, device)
     for position in run.steps(1, payload):
         warm = min(1.0, (position + 1) / recipe.warm_up)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * warm * (1 - 0.95 * position / recipe.steps)
         index = torch.randint(len(data), (recipe.batch,))
         pictures = to_unit(data.pictures[index]).to(device)
-        tokens = tokenizer([caption(label, draw) for label in data.labels[index].tolist()])
+        labels = data.labels[index].tolist()
+        tokens = tokenizer([caption(label, draw) for label in labels])
         seen[tokens.flatten()] = True
         with torch.autocast(device.type, torch.bfloat16):
             image = model.encode_image(pictures)  # type: ignore[operator]
@@ -108,11 +154,13 @@ def train_clip(
         image, text = F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
         scale: Tensor = model.logit_scale.clamp(max=4.6).exp()  # type: ignore[operator]
         logits = scale * image @ text.t()
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+        pairs = (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+        meaning, alike = keyword_losses(model, image, scale, labels)
+        loss = pairs + recipe.contents * meaning + recipe.names * alike
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        run.track(loss=loss.item())
+        run.track(pairs=pairs.item(), contents=meaning.item(), names=alike.item())
     _drop_unused_tokens(model, seen)
     run.save(payload())
     run.finish(parameters=sum(p.numel() for p in model.parameters()), tokens=int(seen.sum()))
