@@ -359,6 +359,27 @@ def test_defaults_are_written_out_and_infinity_is_text(
     assert "no guarantee" in report["files"][0]["guarantee"]["identity"]
 
 
+@pytest.mark.parametrize(
+    ("figure", "settings", "told"),
+    [
+        ({"value": 0.998, "low": 0.99, "high": 0.999, "n": 1000, "note": ""}, None, True),
+        ({"value": 0.998, "low": 0.99, "high": 0.999, "n": 1000}, Settings(epsilon=4.0), False),
+        ({"value": "good"}, None, False),
+        ("good", None, False),
+    ],
+)
+def test_what_was_measured_is_told_where_it_holds(
+    tmp_path: Path, folder: Path, figure: object, settings: Settings | None, told: bool
+) -> None:
+    measured = toy_bundle(tmp_path / "measured", figures={"default: PSR (random)": figure})
+    report = anonymize_files(
+        Anonymizer.load(measured), [folder / "face0.png"], tmp_path / "out", settings=settings
+    )
+    sentence = "(95% interval 0.1% to 1.0%, n = 1000) on the bundle's test faces (noise)"
+    assert (sentence in report.ledger["statement"]) == told
+    assert ("not measured here" in report.ledger["statement"]) != told
+
+
 def test_iterators_serve_every_picture(anonymizer: Anonymizer, folder: Path) -> None:
     once = Settings(hide=iter(["identity"]), keep=iter(["age"]))
     report = anonymize_files(anonymizer, [folder], folder.parent / "out", settings=once)
