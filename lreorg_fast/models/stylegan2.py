@@ -66,8 +66,8 @@ class StyleGAN2Config:
         return data
 
 
-class _Blur(nn.Module):
-    """The FIR filter after an up-convolution; zero insertion costs a gain of 4."""
+class _Filter(nn.Module):
+    """The 4x4 FIR filter, for every channel alike; zero insertion costs a gain of 4."""
 
     kernel: Tensor
 
@@ -75,25 +75,22 @@ class _Blur(nn.Module):
         super().__init__()
         self.register_buffer("kernel", fir_kernel(4.0))
 
-    def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv2d(x, kernel, padding=1, groups=channels)
+    def weights(self, x: Tensor) -> Tensor:
+        return self.kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
 
 
-class _Upsample(nn.Module):
-    """RGB skip: zero insertion and the same filter, as one transposed convolution."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("kernel", fir_kernel(4.0))
+class _Blur(_Filter):
+    """The filter after an up-convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+        return F.conv2d(x, self.weights(x), padding=1, groups=x.shape[1])
+
+
+class _Upsample(_Filter):
+    """RGB skip: zero insertion and the filter, as one transposed convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weights(x), stride=2, padding=1, groups=x.shape[1])
 
 
 class _ModulatedConv(nn.Module):
