@@ -43,7 +43,7 @@ class AutoencoderRecipe:
 
     model: E4EConfig = _MODEL
     seed: int = 51
-    kimg: float = 64.0
+    kimg: float = 48.0
     learning_rate: float = 1.5e-3
     pixels: float = 12.0
     features: float = 0.2
