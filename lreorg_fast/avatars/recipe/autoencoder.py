@@ -1,7 +1,8 @@
 """Stage 5: the encoder, and the generator refined together with it.
 
 Training goes on adversarially, but half of the generator's pictures now come from encoded
-portraits and must be the portrait again: the same pixels, the same features, the same person.
+portraits and must be the portrait again: the same pixels, the same features, the same person,
+and the same meaning to CLIP (a recognizer looks away from expression and make-up).
 That gradient sharpens a small generator much faster than the adversary alone, and it is what
 makes inversion faithful. Generated pictures must be encoded to the latent they were made from,
 and offsets between rows are penalized, so that codes stay near W, where CDFNet is trained.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -45,12 +46,19 @@ class AutoencoderRecipe:
     seed: int = 51
     kimg: float = 48.0
     learning_rate: float = 1.5e-3
-    pixels: float = 12.0
+    pixels: float = 16.0
     features: float = 0.2
     identity: float = 3.0
+    meaning: float = 4.0
     latent: float = 0.5
     offsets: float = 0.05
     average_kimg: float = 2.0
+
+
+class ImageMeaning(Protocol):
+    """A CLIP model's image tower: unit features of pictures in [-1, 1]."""
+
+    def image(self, picture: Tensor) -> Tensor: ...
 
 
 class _Pair:
@@ -61,11 +69,13 @@ class _Pair:
         recipe: AutoencoderRecipe,
         adversaries: Adversaries,
         recognizer: FaceBackbone,
+        clip: ImageMeaning,
         device: torch.device,
     ) -> None:
         self.recipe = recipe
         self.adversaries = adversaries
         self.recognizer = recognizer
+        self.clip = clip
         encoder = E4EEncoder(recipe.model).to(device)
         self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
@@ -124,6 +134,7 @@ class _Pair:
         recipe, half = self.recipe, len(real)
         with torch.no_grad():
             wanted_maps, wanted = self._look(real)
+            meant = self.clip.image(real)
         found_maps, found = self._look(back)
         error = (codes[half:] - latents) / self.spread
         offsets = (codes[:half] - codes[:half, :1]) / self.spread
@@ -131,6 +142,7 @@ class _Pair:
             "pixels": recipe.pixels * F.mse_loss(back, real),
             "features": recipe.features * losses.perceptual(wanted_maps, found_maps),
             "identity": recipe.identity * losses.cosine_distance(wanted, found),
+            "meaning": recipe.meaning * losses.cosine_distance(meant, self.clip.image(back)),
             "latent": recipe.latent * error.square().mean(),
             "offsets": recipe.offsets * offsets.square().mean(),
         }
@@ -157,6 +169,7 @@ def train_autoencoder(
     start: Path,
     data: PictureSet,
     recognizer: FaceBackbone,
+    clip: ImageMeaning,
     folder: Path,
     device: torch.device,
     say: Say,
@@ -168,7 +181,7 @@ def train_autoencoder(
     faster = replace(generator_recipe, average_kimg=recipe.average_kimg)
     adversaries = Adversaries(faster, device)
     adversaries.load(torch.load(start / "state.pt", weights_only=True)["payload"])
-    pair = _Pair(recipe, adversaries, recognizer.to(device), device)
+    pair = _Pair(recipe, adversaries, recognizer.to(device), clip, device)
     state = run.resume()
     if state is not None:
         pair.load(state)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.clip import EMBED_DIM, build_clip
+from lreorg_fast.avatars.recipe.clip import EMBED_DIM, ClipMeaning
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
-from lreorg_fast.keywords import DEFAULT_KEEP, KEYWORDS
+from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training.keyword_swap import LossWeights, SwapTrainingConfig
@@ -55,39 +55,6 @@ class CDFNetRecipe:
             recurrence_every=2,
         )
     )
-
-
-class ClipMeaning:
-    """CLIP's distributions over the sentences of each keyword, and the keyword features."""
-
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.model, self.tokenizer = build_clip()
-        state = torch.load(folder / "state.pt", weights_only=True)["payload"]
-        self.model.load_state_dict(state["model"])
-        self.model.requires_grad_(False).eval().to(device)
-        self.device = device
-        self.scale: Tensor = self.model.logit_scale.clamp(max=4.6).exp()  # type: ignore[operator]
-        self.sentences = {
-            name: self.text(list(keyword.sentences))
-            for name, keyword in KEYWORDS.items()
-            if keyword.contents
-        }
-
-    def text(self, sentences: list[str]) -> Tensor:
-        """Unit text features ``(len(sentences), EMBED_DIM)``."""
-        tokens = self.tokenizer(sentences).to(self.device)
-        return F.normalize(self.model.encode_text(tokens), dim=1)  # type: ignore[operator]
-
-    def keyword_features(self) -> dict[str, Tensor]:
-        """The feature that steers CDFNet for each keyword: that of its own name."""
-        names = list(KEYWORDS)
-        return dict(zip(names, self.text(names), strict=True))
-
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        with torch.autocast(picture.device.type, torch.bfloat16):
-            image = self.model.encode_image(picture)  # type: ignore[operator]
-        image = F.normalize(image.float(), dim=1)
-        return torch.softmax(self.scale * image @ self.sentences[keyword].t(), dim=1)
 
 
 class AvatarJudges:

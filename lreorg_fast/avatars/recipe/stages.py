@@ -14,13 +14,8 @@ from lreorg_fast.avatars.recipe.autoencoder import (
     load_autoencoder,
     train_autoencoder,
 )
-from lreorg_fast.avatars.recipe.cdfnet import (
-    CDFNetRecipe,
-    ClipMeaning,
-    load_cdfnet,
-    train_demo_cdfnet,
-)
-from lreorg_fast.avatars.recipe.clip import ClipRecipe, train_clip
+from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe, load_cdfnet, train_demo_cdfnet
+from lreorg_fast.avatars.recipe.clip import ClipMeaning, ClipRecipe, train_clip
 from lreorg_fast.avatars.recipe.data import PictureSet, picture_set
 from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, train_generator
 from lreorg_fast.avatars.recipe.recognizers import (
@@ -167,6 +162,7 @@ class Stages:
                 self.work / "generator",
                 self._portraits(),
                 self._teacher(),
+                ClipMeaning(self.work / "clip", self.device),
                 self.work / "autoencoder",
                 self.device,
                 self.say,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.cdfnet import ClipMeaning
+from lreorg_fast.avatars.recipe.clip import ClipMeaning
 from lreorg_fast.avatars.recipe.data import to_unit
 from lreorg_fast.avatars.renderer import render
 from lreorg_fast.avatars.traits import ATTRIBUTES, IDENTITY_TRAITS, sample_people
