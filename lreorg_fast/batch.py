@@ -182,10 +182,11 @@ def anonymize_files(
     plan = plan_outputs(inputs, output)
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
         raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
+    # Before anything is made for the report: wrong settings leave nothing behind.
+    run = _Run(anonymizer, settings or Settings(), plan, overwrite)
     report_file = None if report is None else Path(report)
     if report_file is not None:
         _prepare_report(report_file, plan, overwrite)
-    run = _Run(anonymizer, settings or Settings(), plan, overwrite)
     run.do_all(progress)
     result = run.report()
     if report_file is not None:
@@ -202,10 +203,11 @@ class _Run:
     ) -> None:
         self.anonymizer = anonymizer
         self.default = settings == Settings()
+        resolved = anonymizer.resolve(settings)
         # Lists, because an iterator would be empty from the second picture on.
         self.settings = vars(settings) | {
-            "hide": _listed(settings.hide),
-            "keep": None if settings.keep is None else _listed(settings.keep),
+            "hide": list(resolved.hide),
+            "keep": list(resolved.keep),
         }
         self.plan = plan
         self.overwrite = overwrite
@@ -254,24 +256,16 @@ class _Run:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
             result = self.anonymizer(read_image(source), **self.settings)
-        except ConfigError:
-            raise  # the settings: wrong for every picture alike
         except Exception as error:
             return _refused(source, error)
         face = result.faces[0]
-        self.settings |= {"hide": list(face.hidden), "keep": list(face.kept)}
         try:
-            # As late as possible: wrong settings leave no empty folders behind.
+            # As late as possible: a picture that is refused leaves no empty folder behind.
             _make_folder(target.parent)
             write_image(target, result.image, self.overwrite)
         except Exception as error:
             return _refused(source, error, face)
         return FileEntry(str(source), face.status, face.reason, str(target), **_drawn(face))
-
-
-def _listed(names: Iterable[str]) -> Iterable[str]:
-    """A text is no list of names; the anonymizer says so."""
-    return names if isinstance(names, str) else list(names)
 
 
 def _measured(manifest: BundleManifest) -> str | None:

@@ -123,6 +123,14 @@ class Anonymizer:
         """Side length in pixels of the faces that the networks see and make."""
         return self.generator.resolution
 
+    def resolve(self, settings: Settings, sampler: Sampler | None = None) -> ResolvedSettings:
+        """Check settings against this bundle before any picture is read.
+
+        Raises:
+            ConfigError: they are not what :meth:`__call__` describes.
+        """
+        return settings.resolve(self.keywords, self.codebook, self._means, sampler)
+
     def __call__(
         self,
         images: Any,
@@ -163,9 +171,9 @@ class Anonymizer:
         Raises:
             ConfigError, ImageError: settings or pictures that are not what is described above.
         """
-        settings = Settings(
-            hide, keep, epsilon, mechanism, attribute_rule, attribute_epsilon
-        ).resolve(self.keywords, self.codebook, self._means, sampler)
+        settings = self.resolve(
+            Settings(hide, keep, epsilon, mechanism, attribute_rule, attribute_epsilon), sampler
+        )
         pictures = checked_pictures(images)
         names = self._track_names(tracks, len(pictures))
         faces = [_Face(i, names[i], self._to_tensor(picture)) for i, picture in enumerate(pictures)]
