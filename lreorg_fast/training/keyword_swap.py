@@ -117,22 +117,19 @@ class KeywordSwap:
     def swap_terms(self, keyword: str) -> Terms:
         """IOS (Eq. 5) for identity, AOS (Eq. 8) for every other keyword."""
         net, judges, k = self.net, self.judges, self.features[keyword]
-        s1, s2 = judges.latents(2 * self.config.batch).chunk(2)
-        f1, r1 = net.disentangle(s1, k)
-        f2, r2 = net.disentangle(s2, k)
-        lost1, swapped1 = net.fuse(f2, r1, k)
-        lost2, swapped2 = net.fuse(f1, r2, k)
+        # Both halves of a pair in one pass: s = (s1, s2), and the other's key features (f2, f1).
+        s = judges.latents(2 * self.config.batch)
+        f, r = net.disentangle(s, k)
+        lost, swapped = net.fuse(f.roll(self.config.batch, dims=0), r, k)
         with torch.no_grad():
-            before = judges.picture(torch.cat([s1, s2]))
-        after = judges.picture(torch.cat([swapped1, swapped2]))
-        terms = self._meaning(keyword, before, after)
+            before = judges.picture(s)
+        terms = self._meaning(keyword, before, judges.picture(swapped))
         weights = self.config.weights
-        change = losses.latent_change(s1, swapped1) + losses.latent_change(s2, swapped2)
-        lost = losses.information_lost(lost1) + losses.information_lost(lost2)
+        # Sums over the two halves (Eq. 7), hence twice the mean over all.
         return {
             **terms,
-            "latent": weights.latent * change,
-            "information": weights.information * lost,
+            "latent": 2 * weights.latent * losses.latent_change(s, swapped),
+            "information": 2 * weights.information * losses.information_lost(lost),
         }
 
     def _meaning(self, keyword: str, before: Tensor, after: Tensor) -> Terms:
@@ -166,17 +163,14 @@ class KeywordSwap:
         """The end of a sampled plan: a new identity, the kept attributes of the original."""
         net, judges, weights = self.net, self.judges, self.config.weights
         s, donor = judges.latents(2 * self.config.batch).chunk(2)
-        k = self.features[IDENTITY]
-        _, r = net.disentangle(s, k)
-        new, _ = net.disentangle(donor, k)
-        lost, current = net.fuse(new, r, k)
-        lost_total = losses.information_lost(lost)
         kept = [n for n in self.config.kept_keywords if self._chance()]
-        for name in kept:
+        f, residual = self._originals(s, donor, kept)
+        lost, current = net.fuse(f[1], residual, self.features[IDENTITY])
+        lost_total = losses.information_lost(lost)
+        for i, name in enumerate(kept):
             k = self.features[name]
             _, r = net.disentangle(current, k)
-            f, _ = net.disentangle(s, k)
-            lost, current = net.fuse(f, r, k)
+            lost, current = net.fuse(f[2 + i], r, k)
             lost_total = lost_total + losses.information_lost(lost)
         with torch.no_grad():
             before = judges.picture(torch.cat([s, donor]))
@@ -197,6 +191,20 @@ class KeywordSwap:
             found_contents = judges.contents(after, name)
             terms[name] = weights.contents * losses.content_cross_entropy(wanted, found_contents)
         return terms
+
+    def _originals(
+        self, s: Tensor, donor: Tensor, kept: Sequence[str]
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Everything that no step of the recurrence changes, in one pass.
+
+        Key features of s and of the donor under identity, then of s under each kept keyword; and
+        the residual of s under identity.
+        """
+        names = [IDENTITY, IDENTITY, *kept]
+        k = torch.stack([self.features[name] for name in names])
+        k = k.repeat_interleave(len(s), dim=0)[:, None]
+        f, r = self.net.disentangle(torch.cat([s, donor, *[s] * len(kept)]), k)
+        return f.chunk(len(names)), r[: len(s)]
 
     def _chance(self) -> bool:
         return float(torch.rand(())) < self.config.keep_probability

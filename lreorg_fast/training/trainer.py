@@ -40,7 +40,9 @@ def train_cdfnet(
     run = Run(folder, "cdfnet", config.steps, "steps", say, save_every)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999))
     state = run.resume()
-    if state is not None:
+    if state is None:
+        leave_saddle(net)
+    else:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
     swap = KeywordSwap(net, judges, features, config)
@@ -60,6 +62,19 @@ def train_cdfnet(
         optimizer.step()
         run.track(**{f"{kind}.{name}": term.item() for name, term in terms.items()})
     run.finish(parameters=sum(p.numel() for p in net.parameters()))
+
+
+@torch.no_grad()
+def leave_saddle(net: CDFNet, scale: float = 0.03) -> None:
+    """Give the zero layers of a fresh net small random weights.
+
+    Where the net is the identity, a swap changes a latent only in second order of these layers:
+    the gradient of every loss is exactly zero there, and without rounding errors training would
+    never start. ``scale`` is relative to the usual 1 / sqrt(fan in).
+    """
+    for parameter in net.parameters():
+        if parameter.dim() == 2 and not parameter.any():
+            parameter.normal_(std=scale / math.sqrt(parameter.shape[1]))
 
 
 def _check_finite(kind: str, terms: Mapping[str, Tensor], folder: Path) -> None:

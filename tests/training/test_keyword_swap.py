@@ -16,7 +16,7 @@ from lreorg_fast.errors import CheckpointError, ConfigError
 from lreorg_fast.training import losses
 from lreorg_fast.training.keyword_swap import KeywordSwap, LossWeights, SwapTrainingConfig
 from lreorg_fast.training.run import Run, format_seconds
-from lreorg_fast.training.trainer import TrainingStopped, train_cdfnet
+from lreorg_fast.training.trainer import TrainingStopped, leave_saddle, train_cdfnet
 
 DIM, COND = 8, 4
 FEATURES = {"identity": torch.eye(COND)[0], "age": torch.eye(COND)[1]}
@@ -190,3 +190,21 @@ def test_progress_says_rate_and_time_left(tmp_path: Path) -> None:
     assert all(word in said[0] for word in ("stage: 1/3 steps", "a minute", "left", "loss 1"))
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
     assert format_seconds(3725) == "1:02:05"
+
+
+def test_the_identity_is_a_saddle_that_training_leaves() -> None:
+    """At the identity every gradient is zero, so a fresh net must be disturbed to learn at all."""
+
+    def gradient(trained: CDFNet) -> float:
+        torch.manual_seed(1)
+        swap = KeywordSwap(trained, ToyJudges(), FEATURES, config())
+        sum(swap.swap_terms("identity").values()).backward()
+        return max(float(p.grad.abs().max()) for p in trained.parameters() if p.grad is not None)
+
+    fresh, disturbed = net(), net()
+    leave_saddle(disturbed)
+    assert gradient(fresh) < 1e-6
+    assert gradient(disturbed) > 1e-2
+    s = torch.randn(4, DIM)
+    _, r = disturbed.disentangle(s, FEATURES["age"])
+    assert float((r - s).detach().abs().max()) < 0.5  # still close to the identity

@@ -45,14 +45,15 @@ class CDFNetRecipe:
     row_noise: float = 0.3
     training: SwapTrainingConfig = field(
         default_factory=lambda: SwapTrainingConfig(
-            steps=4000,
-            batch=16,
+            steps=2600,
+            batch=12,
             learning_rate=4e-4,
             weights=LossWeights(identity_kept=4.0),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
             recurrence_every=2,
+            gradient_limit=10.0,
         )
     )
 
