@@ -56,6 +56,8 @@ class SwapTrainingConfig:
 
     ``identity_floor`` None is the paper's L_I; a number stops pushing at that similarity.
     ``recurrence_every`` n: every n-th step is one through a sampled plan; 0 never (the paper).
+    ``gradient_limit`` bounds the gradient's norm; ``warm_up`` steps raise the learning rate, since
+    Adam's first steps are as long as any and a few of them can make the inverse explode.
     ``keyword_shares``: how often each keyword is drawn in swap steps; identity must be there.
     """
 
@@ -69,10 +71,11 @@ class SwapTrainingConfig:
     recurrence_every: int = 0
     keep_probability: float = 0.75
     gradient_limit: float = 50.0
+    warm_up: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 2:
-            raise ConfigError("steps must be at least 1 and batch at least 2")
+        if self.steps < 1 or self.batch < 2 or self.warm_up < 1:
+            raise ConfigError("steps and warm_up must be at least 1 and batch at least 2")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}, but must be in (0, 1)")
         if IDENTITY not in self.keyword_shares or min(self.keyword_shares.values()) < 0:

@@ -53,7 +53,8 @@ def train_cdfnet(
     for position in run.steps(1, payload):
         progress = position / config.steps
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (0.525 + 0.475 * math.cos(math.pi * progress))
+            cosine = 0.525 + 0.475 * math.cos(math.pi * progress)
+            group["lr"] = config.learning_rate * cosine * min(1.0, (position + 1) / config.warm_up)
         kind, loss, terms = swap.step(int(position))
         _check_finite(kind, terms, folder)
         optimizer.zero_grad()

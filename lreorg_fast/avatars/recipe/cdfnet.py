@@ -45,7 +45,7 @@ class CDFNetRecipe:
     row_noise: float = 0.3
     training: SwapTrainingConfig = field(
         default_factory=lambda: SwapTrainingConfig(
-            steps=2600,
+            steps=4000,
             batch=12,
             learning_rate=4e-4,
             weights=LossWeights(identity_kept=4.0),
