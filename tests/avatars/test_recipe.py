@@ -20,10 +20,11 @@ import lreorg_fast as lf
 from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, faceless
 from lreorg_fast.avatars.recipe.autoencoder import AutoencoderRecipe
 from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
-from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe, load_cdfnet, train_demo_cdfnet
+from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe
+from lreorg_fast.avatars.recipe.encoder import EncoderRecipe
 from lreorg_fast.avatars.recipe.generator import GeneratorRecipe
 from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS
-from lreorg_fast.avatars.recipe.stages import Recipe, Stages, Trained
+from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
 from lreorg_fast.avatars.recipe.tables import TablesRecipe
 from lreorg_fast.cdfnet import CDFNetConfig
 from lreorg_fast.keywords import KEYWORDS
@@ -31,6 +32,7 @@ from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config
 from lreorg_fast.weights import open_bundle
 
 SIZE, DIM, COND = 32, 16, 8
+TRAINED = [stage for stage in STAGES if stage not in ("clip", "cdfnet")]
 SMALL = {"stem": 4, "widths": (4, 4, 8, 8), "units": (1, 1, 1, 1)}
 CPU = torch.device("cpu")
 
@@ -58,12 +60,18 @@ def toy_recipe() -> Recipe:
             negatives=6,
         ),
         autoencoder=AutoencoderRecipe(model=E4EConfig(SIZE, 8, DIM, 8, **SMALL), kimg=0.016),
+        encoder=EncoderRecipe(steps=2, batch=4),
         cdfnet=CDFNetRecipe(model=CDFNetConfig(DIM, COND, 2, 4), training=swap),
         tables=TablesRecipe(
             latents=300, groups=16, members=3, labelled=60, calibration_people=1000,
             figures_people=40,
         ),
     )  # fmt: skip
+
+
+class ToyStages(Stages):
+    def clip_meaning(self, device: torch.device) -> StandInClip:
+        return StandInClip()
 
 
 class StandInClip:
@@ -76,6 +84,9 @@ class StandInClip:
         random = torch.Generator().manual_seed(1)
         return {n: F.normalize(torch.randn(COND, generator=random), dim=0) for n in KEYWORDS}
 
+    def image(self, picture: Tensor) -> Tensor:
+        return F.normalize(self.model(picture.mean(dim=(2, 3))), dim=1)
+
     def contents(self, picture: Tensor, keyword: str) -> Tensor:
         count = len(KEYWORDS[keyword].contents)
         means = picture.mean(dim=(2, 3))
@@ -86,19 +97,19 @@ class StandInClip:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    stages = Stages(toy_recipe(), folder, CPU, lambda _: None)
-    for stage in ("generator", "recognizers", "attributes", "autoencoder"):
+    stages = ToyStages(toy_recipe(), folder, CPU, lambda _: None)
+    for stage in ("generator", "recognizers", "attributes", "autoencoder", "encoder"):
         stages.run(stage)
     return folder
 
 
 def test_a_finished_stage_is_not_run_again(work: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")}
-    stages = Stages(toy_recipe(), work, CPU, lambda _: None)
-    for stage in ("generator", "recognizers", "attributes", "autoencoder"):
+    stages = ToyStages(toy_recipe(), work, CPU, lambda _: None)
+    for stage in ("generator", "recognizers", "attributes", "autoencoder", "encoder"):
         stages.run(stage)
     assert {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")} == before
-    assert len(before) == 5
+    assert len(before) == 6
 
 
 def test_stages_leave_pictures_to_look_at(work: Path) -> None:
@@ -107,7 +118,7 @@ def test_stages_leave_pictures_to_look_at(work: Path) -> None:
 
 
 def test_the_same_recipe_gives_the_same_networks(work: Path, tmp_path: Path) -> None:
-    again = Stages(toy_recipe(), tmp_path, CPU, lambda _: None)
+    again = ToyStages(toy_recipe(), tmp_path, CPU, lambda _: None)
     again.run("generator")
     first, second = (
         torch.load(folder / "generator" / "state.pt", weights_only=True)["payload"]["average"]
@@ -118,29 +129,15 @@ def test_the_same_recipe_gives_the_same_networks(work: Path, tmp_path: Path) -> 
 
 def test_a_bundle_is_built_measured_and_used(work: Path, tmp_path: Path) -> None:
     recipe = toy_recipe()
-    stages = Stages(recipe, work, CPU, lambda _: None)
-    encoder, generator = stages._refined()
-    clip = StandInClip()
-    train_demo_cdfnet(
-        recipe.cdfnet, generator, stages._teacher(), clip, work / "cdfnet", CPU, lambda _: None
-    )
-    attributes, statistics = stages.attribute_net()
-    trained = Trained(
-        generator=generator,
-        encoder=encoder,
-        net=load_cdfnet(recipe.cdfnet, work / "cdfnet"),
-        recognizers=stages.recognizer_nets(),
-        attributes=attributes,
-        attribute_statistics=statistics,
-        clip=clip,
-    )
+    stages = ToyStages(recipe, work, CPU, lambda _: None)
+    stages.run("cdfnet")
     target = tmp_path / "bundle"
-    write_demo_bundle(trained, recipe, work, target, "this test", lambda _: None)
+    write_demo_bundle(stages.trained(), recipe, work, target, "this test", lambda _: None)
     bundle = open_bundle(target)
     bundle.verify()
     manifest = bundle.manifest
     assert manifest.recipe["command"] == "this test"
-    assert len(manifest.recipe["stages"]) == 6
+    assert len(manifest.recipe["stages"]) == 7
     psr = manifest.figures["default: face detected"]
     assert psr["n"] == 40
     assert psr["low"] <= psr["value"] <= psr["high"]

@@ -1,4 +1,4 @@
-"""Stage 8: the trained networks and tables as one bundle, with recipe and figures inside."""
+"""Stage 9: the trained networks and tables as one bundle, with recipe and figures inside."""
 
 from __future__ import annotations
 

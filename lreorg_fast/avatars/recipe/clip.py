@@ -25,6 +25,9 @@ from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.training.run import Run, Say
 
 EMBED_DIM = 64
+# Scale of cosines in D (Eq. 9). The model's own (16) gives certainties beyond 1 - 1e-6, whose
+# cross entropy has gradients in the thousands or, where it is clamped, none.
+SHARPNESS = 5.0
 _UNCLEAR = -100  # a picture about which a keyword says nothing
 _ALIKE_CONTENTS = 0.6
 _ALIKE = 0.3  # names may be this alike: real CLIP's are, and a linear map tells them apart
@@ -181,7 +184,6 @@ class ClipMeaning:
         self.model.load_state_dict(state["model"])
         self.model.requires_grad_(False).eval().to(device)
         self.device = device
-        self.scale: Tensor = self.model.logit_scale.clamp(max=4.6).exp()  # type: ignore[operator]
         self.sentences = {
             name: self.text(list(keyword.sentences))
             for name, keyword in KEYWORDS.items()
@@ -206,5 +208,5 @@ class ClipMeaning:
 
     def contents(self, picture: Tensor, keyword: str) -> Tensor:
         """Distribution over the keyword's sentences, ``(N, contents)``."""
-        logits = self.scale * self.image(picture) @ self.sentences[keyword].t()
+        logits = SHARPNESS * self.image(picture) @ self.sentences[keyword].t()
         return torch.softmax(logits, dim=1)

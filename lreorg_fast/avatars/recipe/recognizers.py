@@ -50,7 +50,6 @@ RECOGNIZERS = (
         head="adaface",
         model=BackboneConfig(64, 12, (24, 48, 96, 128), (1, 1, 1, 1), outputs=96),
         seed=22,
-        epochs=4,
         margin=0.35,
     ),
 )

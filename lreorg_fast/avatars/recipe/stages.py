@@ -17,6 +17,7 @@ from lreorg_fast.avatars.recipe.autoencoder import (
 from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe, load_cdfnet, train_demo_cdfnet
 from lreorg_fast.avatars.recipe.clip import ClipMeaning, ClipRecipe, train_clip
 from lreorg_fast.avatars.recipe.data import PictureSet, picture_set
+from lreorg_fast.avatars.recipe.encoder import EncoderRecipe, load_encoder, train_encoder
 from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, train_generator
 from lreorg_fast.avatars.recipe.recognizers import (
     RECOGNIZERS,
@@ -29,7 +30,7 @@ from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say
 
-STAGES = ("generator", "recognizers", "attributes", "clip", "autoencoder", "cdfnet")
+STAGES = ("generator", "recognizers", "attributes", "clip", "autoencoder", "encoder", "cdfnet")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Recipe:
     attributes: AttributeRecipe = field(default_factory=AttributeRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     cdfnet: CDFNetRecipe = field(default_factory=CDFNetRecipe)
     tables: TablesRecipe = field(default_factory=TablesRecipe)
 
@@ -75,7 +77,7 @@ class Stages:
 
     def trained(self) -> Trained:
         """Load what the stages left."""
-        encoder, generator = self._refined()
+        encoder, generator = self.encoder_and_generator()
         attributes, statistics = self.attribute_net()
         return Trained(
             generator=generator,
@@ -84,8 +86,12 @@ class Stages:
             recognizers=self.recognizer_nets(),
             attributes=attributes,
             attribute_statistics=statistics,
-            clip=ClipMeaning(self.work / "clip", torch.device("cpu")),
+            clip=self.clip_meaning(torch.device("cpu")),
         )
+
+    def clip_meaning(self, device: torch.device) -> ClipMeaning:
+        """The trained CLIP model, frozen."""
+        return ClipMeaning(self.work / "clip", device)
 
     def attribute_net(self) -> tuple[FaceBackbone, tuple[Tensor, Tensor]]:
         """The attribute net, frozen, with mean and deviation of its labels."""
@@ -121,6 +127,11 @@ class Stages:
     def _refined(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
         recipe, folder = self.recipe, self.work / "autoencoder"
         return load_autoencoder(recipe.autoencoder, recipe.generator, folder)
+
+    def encoder_and_generator(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
+        """The finished pair, frozen."""
+        encoder, generator = self._refined()
+        return load_encoder(encoder, self.work / "encoder"), generator
 
     def _generator(self) -> None:
         if not self._is_done("generator"):
@@ -162,8 +173,23 @@ class Stages:
                 self.work / "generator",
                 self._portraits(),
                 self._teacher(),
-                ClipMeaning(self.work / "clip", self.device),
+                self.clip_meaning(self.device),
                 self.work / "autoencoder",
+                self.device,
+                self.say,
+            )
+
+    def _encoder(self) -> None:
+        if not self._is_done("encoder"):
+            encoder, generator = self._refined()
+            train_encoder(
+                self.recipe.encoder,
+                encoder,
+                generator,
+                self._teacher(),
+                self.clip_meaning(self.device),
+                self._portraits(),
+                self.work / "encoder",
                 self.device,
                 self.say,
             )
@@ -174,7 +200,7 @@ class Stages:
                 self.recipe.cdfnet,
                 self._refined()[1],
                 self._teacher(),
-                ClipMeaning(self.work / "clip", self.device),
+                self.clip_meaning(self.device),
                 self.work / "cdfnet",
                 self.device,
                 self.say,

@@ -1,4 +1,4 @@
-"""Stage 7: what the trained networks still need to make an Anonymizer.
+"""Stage 8: what the trained networks still need to make an Anonymizer.
 
 Keyword features, the group codebook, the mean feature of each content (labelled by CLIP on
 generated pictures, so label-free), and the thresholds of verification and evaluation.

@@ -1,0 +1,170 @@
+"""Stage 6: the encoder alone, finished on the refined generator.
+
+The generator is frozen, so CDFNet can be trained beside this stage. What comes back must now also
+have the same contents to CLIP under every keyword that is kept by default, which a feature's
+cosine says too faintly of something as small as a smile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lreorg_fast.avatars.recipe.data import PictureSet, sheet, to_unit
+from lreorg_fast.keywords import DEFAULT_KEEP
+from lreorg_fast.models.backbone import FaceBackbone
+from lreorg_fast.models.e4e import E4EEncoder
+from lreorg_fast.models.stylegan2 import StyleGAN2Generator
+from lreorg_fast.training import losses
+from lreorg_fast.training.run import Run, Say
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """How the encoder is finished; weights are of the terms named."""
+
+    seed: int = 55
+    steps: int = 900
+    batch: int = 16
+    learning_rate: float = 8e-4
+    pixels: float = 12.0
+    features: float = 0.2
+    identity: float = 4.0
+    meaning: float = 4.0
+    contents: float = 0.7
+    latent: float = 0.3
+    offsets: float = 0.05
+
+
+class PictureMeaning(Protocol):
+    """A CLIP model: unit image features, and distributions over a keyword's contents."""
+
+    def image(self, picture: Tensor) -> Tensor: ...
+    def contents(self, picture: Tensor, keyword: str) -> Tensor: ...
+
+
+class _Objective:
+    """The loss of one batch, half of it portraits and half generated pictures."""
+
+    def __init__(
+        self,
+        recipe: EncoderRecipe,
+        generator: StyleGAN2Generator,
+        recognizer: FaceBackbone,
+        clip: PictureMeaning,
+    ) -> None:
+        self.recipe = recipe
+        self.generator = generator
+        self.recognizer = recognizer
+        self.clip = clip
+        self.device = generator.latent_avg.device
+        self.spread = self._latents(10_000).std(0)
+
+    @torch.no_grad()
+    def _latents(self, count: int) -> Tensor:
+        z = torch.randn(count, self.generator.config.style_dim)
+        return self.generator.mapping(z.to(self.device))
+
+    def __call__(self, encoder: E4EEncoder, real: Tensor) -> dict[str, Tensor]:
+        recipe, half = self.recipe, len(real)
+        w = self._latents(half)
+        with torch.no_grad():
+            made = self.generator.synthesis(w, dtype=torch.bfloat16).clamp(-1, 1)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            codes = encoder(torch.cat([real, made])).float()
+        back = self.generator.synthesis(codes[:half], dtype=torch.bfloat16)
+        with torch.no_grad():
+            wanted_maps, wanted = self._look(real)
+        found_maps, found = self._look(back)
+        error = (codes[half:] - w[:, None]) / self.spread
+        offsets = (codes[:half] - codes[:half, :1]) / self.spread
+        return {
+            "pixels": recipe.pixels * F.mse_loss(back, real),
+            "features": recipe.features * losses.perceptual(wanted_maps, found_maps),
+            "identity": recipe.identity * losses.cosine_distance(wanted, found),
+            "latent": recipe.latent * error.square().mean(),
+            "offsets": recipe.offsets * offsets.square().mean(),
+            **self._meaning(real, back),
+        }
+
+    def _meaning(self, real: Tensor, back: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            meant = self.clip.image(real)
+            wanted = [self.clip.contents(real, name) for name in DEFAULT_KEEP]
+        found = [self.clip.contents(back, name) for name in DEFAULT_KEEP]
+        terms = [losses.content_cross_entropy(a, b) for a, b in zip(wanted, found, strict=True)]
+        distance = losses.cosine_distance(meant, self.clip.image(back))
+        return {
+            "meaning": self.recipe.meaning * distance,
+            "contents": self.recipe.contents * torch.stack(terms).sum(),
+        }
+
+    def _look(self, pictures: Tensor) -> tuple[list[Tensor], Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            maps = self.recognizer.features(pictures)
+            raw = self.recognizer.head(maps[-1])
+        return maps, F.normalize(raw.float(), dim=1)
+
+
+def train_encoder(
+    recipe: EncoderRecipe,
+    encoder: E4EEncoder,
+    generator: StyleGAN2Generator,
+    recognizer: FaceBackbone,
+    clip: PictureMeaning,
+    data: PictureSet,
+    folder: Path,
+    device: torch.device,
+    say: Say,
+) -> None:
+    """Train ``encoder`` in place, or go on from ``folder``; leaves a sheet to look at."""
+    torch.manual_seed(recipe.seed)
+    run = Run(folder, "encoder", recipe.steps, "steps", say)
+    encoder.to(device).requires_grad_(True).train()
+    objective = _Objective(recipe, generator.to(device), recognizer.to(device), clip)
+    optimizer = torch.optim.AdamW(encoder.parameters(), recipe.learning_rate, weight_decay=0.01)
+    state = run.resume()
+    if state is not None:
+        encoder.load_state_dict(state["encoder"])
+        optimizer.load_state_dict(state["optimizer"])
+
+    def payload() -> dict[str, Any]:
+        return {
+            "encoder": encoder.state_dict(),
+            "latent_avg": encoder.latent_avg,
+            "optimizer": optimizer.state_dict(),
+        }
+
+    for position in run.steps(1, payload):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * (1 - 0.95 * position / recipe.steps)
+        terms = objective(encoder, data.batch(recipe.batch).to(device))
+        loss = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+        optimizer.step()
+        run.track(**{name: term.item() for name, term in terms.items()})
+    _show(encoder.eval(), generator, data, folder / "encoder.png")
+    run.finish(parameters=sum(p.numel() for p in encoder.parameters()))
+
+
+@torch.inference_mode()
+def _show(encoder: E4EEncoder, generator: StyleGAN2Generator, data: PictureSet, path: Path) -> None:
+    pictures = to_unit(data.pictures[:36]).to(encoder.latent_avg.device)
+    back = generator.synthesis(encoder(pictures))
+    rows = [torch.cat([pictures[i : i + 12], back[i : i + 12]]) for i in range(0, 36, 12)]
+    sheet(torch.cat(rows), path, columns=12)
+
+
+def load_encoder(encoder: E4EEncoder, folder: Path) -> E4EEncoder:
+    """``encoder`` with the finished weights of ``folder``, frozen, in evaluation mode."""
+    state = torch.load(folder / "state.pt", weights_only=True)["payload"]
+    encoder.load_state_dict(state["encoder"])
+    encoder.latent_avg.copy_(state["latent_avg"])
+    return encoder.requires_grad_(False).eval()
