@@ -58,6 +58,8 @@ class SwapTrainingConfig:
     ``recurrence_every`` n: every n-th step is one through a sampled plan; 0 never (the paper).
     ``gradient_limit`` bounds the gradient's norm; ``warm_up`` steps raise the learning rate, since
     Adam's first steps are as long as any and a few of them can make the inverse explode.
+    ``skip_limit``: so many steps in a row may have a loss that is not finite (a rare latent can
+    make the inverse explode) and are skipped before training stops; 0 stops at the first.
     ``keyword_shares``: how often each keyword is drawn in swap steps; identity must be there.
     """
 
@@ -72,6 +74,7 @@ class SwapTrainingConfig:
     keep_probability: float = 0.75
     gradient_limit: float = 50.0
     warm_up: int = 100
+    skip_limit: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or self.warm_up < 1:
@@ -83,6 +86,8 @@ class SwapTrainingConfig:
         unknown = set(self.kept_keywords) - set(self.keyword_shares)
         if unknown:
             raise ConfigError(f"kept_keywords names {sorted(unknown)}, which have no share")
+        if self.skip_limit < 0:
+            raise ConfigError(f"skip_limit is {self.skip_limit}, but must be at least 0")
         if self.recurrence_every < 0 or not 0 <= self.keep_probability <= 1:
             raise ConfigError("recurrence_every must be >= 0 and keep_probability in [0, 1]")
 

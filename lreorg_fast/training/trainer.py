@@ -50,13 +50,21 @@ def train_cdfnet(
     def payload() -> dict[str, Any]:
         return {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
 
+    skipped = 0
     for position in run.steps(1, payload):
         progress = position / config.steps
         for group in optimizer.param_groups:
             cosine = 0.525 + 0.475 * math.cos(math.pi * progress)
             group["lr"] = config.learning_rate * cosine * min(1.0, (position + 1) / config.warm_up)
         kind, loss, terms = swap.step(int(position))
-        _check_finite(kind, terms, folder)
+        if _is_finite(terms):
+            skipped = 0
+        else:
+            skipped += 1
+            if skipped > config.skip_limit:
+                raise _stopped(kind, terms, folder)
+            say(f"cdfnet: step {position:g} is skipped, its loss is not finite")
+            continue
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.gradient_limit)
@@ -78,10 +86,13 @@ def leave_saddle(net: CDFNet, scale: float = 0.03) -> None:
             parameter.normal_(std=scale / math.sqrt(parameter.shape[1]))
 
 
-def _check_finite(kind: str, terms: Mapping[str, Tensor], folder: Path) -> None:
-    for name, term in terms.items():
-        if not torch.isfinite(term):
-            raise TrainingStopped(
-                f"the term '{name}' of a {kind} step is {term.item()}: training stopped, and the "
-                f"last good checkpoint is in {folder}; lower the learning rate and resume"
-            )
+def _is_finite(terms: Mapping[str, Tensor]) -> bool:
+    return all(bool(torch.isfinite(term)) for term in terms.values())
+
+
+def _stopped(kind: str, terms: Mapping[str, Tensor], folder: Path) -> TrainingStopped:
+    name, term = next((n, t) for n, t in terms.items() if not torch.isfinite(t))
+    return TrainingStopped(
+        f"the term '{name}' of a {kind} step is {term.item()}: training stopped, and the last "
+        f"good checkpoint is in {folder}; lower the learning rate and resume"
+    )

@@ -208,3 +208,18 @@ def test_the_identity_is_a_saddle_that_training_leaves() -> None:
     s = torch.randn(4, DIM)
     _, r = disturbed.disentangle(s, FEATURES["age"])
     assert float((r - s).detach().abs().max()) < 0.5  # still close to the identity
+
+
+def test_a_rare_loss_that_is_no_number_may_be_skipped(tmp_path: Path) -> None:
+    judges, calls, said = ToyJudges(), itertools.count(), []
+    picture = judges.picture
+
+    def sometimes(latents: Tensor) -> Tensor:
+        return picture(latents) * (float("nan") if next(calls) in (4, 5) else 1.0)
+
+    judges.picture = sometimes  # type: ignore[method-assign]
+    trained = net()
+    settings = config(skip_limit=1)
+    train_cdfnet(trained, judges, FEATURES, settings, tmp_path, said.append)
+    assert any("skipped" in line for line in said)
+    assert all(torch.isfinite(p).all() for p in trained.parameters())

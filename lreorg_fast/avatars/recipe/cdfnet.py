@@ -46,9 +46,9 @@ class CDFNetRecipe:
     row_noise: float = 0.3
     training: SwapTrainingConfig = field(
         default_factory=lambda: SwapTrainingConfig(
-            steps=4000,
+            steps=3300,
             batch=12,
-            learning_rate=3e-4,
+            learning_rate=1.5e-4,
             weights=LossWeights(identity_kept=4.0),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
@@ -56,6 +56,7 @@ class CDFNetRecipe:
             recurrence_every=2,
             gradient_limit=10.0,
             warm_up=150,
+            skip_limit=3,
         )
     )
 
