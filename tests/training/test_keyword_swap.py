@@ -114,7 +114,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
         return float(sum(term.item() for term in swap.swap_terms("identity").values()))
 
     before = loss()
-    train_cdfnet(trained, judges, FEATURES, config(steps=60), tmp_path, lambda _: None)
+    train_cdfnet(trained, judges, FEATURES, config(steps=60, warm_up=5), tmp_path, lambda _: None)
     assert loss() < 0.8 * before
 
 
