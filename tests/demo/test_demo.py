@@ -16,7 +16,7 @@ from lreorg_fast.demo import run_demo
 from lreorg_fast.demo.contact_sheet import contact_sheet
 from lreorg_fast.demo.figures import Measurement, draw_people
 from lreorg_fast.demo.judge import present
-from lreorg_fast.demo.table import markdown_table
+from lreorg_fast.demo.table import headline_table, markdown_table
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.media import read_image
 from lreorg_fast.weights import open_bundle
@@ -116,6 +116,8 @@ def test_the_packaged_bundle_is_whole_small_and_says_how_it_was_made() -> None:
     assert {keyword.name for keyword in manifest.keywords} == set(lf.KEYWORDS)
 
 
-def test_the_readme_shows_the_figures_of_the_bundle() -> None:
-    table = markdown_table(open_bundle("demo").manifest.figures)
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_pages_show_the_figures_of_the_bundle() -> None:
+    figures = open_bundle("demo").manifest.figures
+    assert headline_table(figures) in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "demo_figures.md").read_text(encoding="utf-8")
+    assert markdown_table(figures) in page
