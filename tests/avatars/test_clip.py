@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lreorg_fast.avatars.recipe.cdfnet import ClipMeaning
-from lreorg_fast.avatars.recipe.clip import ClipRecipe, build_clip, train_clip
+from lreorg_fast.avatars import render, sample_avatars
+from lreorg_fast.avatars.recipe.clip import ClipMeaning, ClipRecipe, build_clip, train_clip
 from lreorg_fast.avatars.recipe.data import picture_set
 from lreorg_fast.errors import MissingExtra
 from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.weights import open_bundle
 
 
 def test_without_open_clip_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +50,19 @@ def test_contents_are_distributions(trained: ClipMeaning) -> None:
             found = trained.contents(pictures, name)
             assert found.shape == (3, len(keyword.contents))
             assert torch.allclose(found.sum(1), torch.ones(3), atol=1e-5)
+
+
+def test_the_packaged_bundle_is_an_open_clip_model_of_its_own() -> None:
+    try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:  # torchvision that does not fit torch
+        pytest.skip(f"open_clip cannot be imported here: {error}")
+    name = f"local-dir:{open_bundle('demo').root}"
+    model, tokenizer = open_clip.create_model(name).eval(), open_clip.get_tokenizer(name)
+    avatars = sample_avatars(60, torch.Generator().manual_seed(77))
+    sentences = list(KEYWORDS["gender"].sentences)
+    with torch.no_grad():
+        text = F.normalize(model.encode_text(tokenizer(sentences)), dim=1)
+        image = F.normalize(model.encode_image(render(avatars, 64) * 2 - 1), dim=1)
+    female = (image @ text.t()).argmax(dim=1) == 1
+    assert float((female == (avatars.attributes["gender"] > 0.5)).float().mean()) > 0.9
