@@ -37,6 +37,8 @@ from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
 FILL_COLOUR = (128, 128, 128)
+# Faces that run through the networks together: bounds memory however many are passed in.
+_BATCH = 32
 
 
 @dataclass
@@ -178,7 +180,8 @@ class Anonymizer:
         names = self._track_names(tracks, len(pictures))
         faces = [_Face(i, names[i], self._to_tensor(picture)) for i, picture in enumerate(pictures)]
         with torch.inference_mode():
-            self._process(faces, settings)
+            for start in range(0, len(faces), _BATCH):
+                self._process(faces[start : start + _BATCH], settings)
         if tracks is None:  # persons of one picture: their draws are not needed again
             for face in faces:
                 self.ledger.forget(face.track)
@@ -306,7 +309,11 @@ class Anonymizer:
         return torch.tensor(drawn.feature)
 
     def _verify(self, faces: list[_Face], made: Tensor, settings: ResolvedSettings) -> None:
-        """Release a face only if it is one, and, where identity is hidden, not the same one."""
+        """Release a face only if it is one, and, where identity is hidden, not the same one.
+
+        A safety net and not a measurement: the recognizer is the one that CDFNet was trained
+        against. The bundle's figures are by another.
+        """
         originals = torch.stack([face.original for face in faces]).to(self.device)
         similarity = F.cosine_similarity(self.recognizer(made), self.recognizer(originals))
         logits = self.detector(made)[:, -1]
@@ -362,7 +369,7 @@ def _give_up(face: _Face, reason: str) -> None:
 def _checked_device(device: str | torch.device) -> torch.device:
     try:
         checked = torch.device(device)
-        torch.empty(0, device=checked)
+        torch.zeros(1, device=checked).item()  # also refuses devices without data ("meta")
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ConfigError(
             f"device is {str(device)!r}, which cannot be used here; choose 'cpu' or a device "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.keywords import DEFAULT_HIDE, DEFAULT_KEEP, check_selection
+from lreorg_fast.log import once
 from lreorg_fast.privacy import (
     DEFAULT_EPSILON,
     DEFAULT_MECHANISM,
@@ -63,6 +64,8 @@ class Settings:
         if not hidden:
             raise ConfigError("hide is empty, so nothing would be anonymized; name a keyword")
         self._refuse_idle(hidden)
+        if IDENTITY not in hidden:
+            once("identity-kept", "identity is not hidden: the person stays recognisable")
         anonymizers: dict[str, FeatureAnonymizer] = {}
         for name in hidden:
             if name == IDENTITY:

@@ -86,6 +86,32 @@ def test_a_batch_is_its_faces_one_by_one(
         assert (a != b).mean() < 0.01
 
 
+def test_more_faces_than_fit_one_batch(
+    anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, seen = anonymizer.encoder.forward, []
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return forward(x)
+
+    monkeypatch.setattr(anonymizer.encoder, "forward", counted)
+    result = anonymizer(pictures(70))
+    assert [face.index for face in result.faces] == list(range(70))
+    assert sum(seen) == 70
+    assert max(seen) <= 32
+
+
+def test_whoever_leaves_the_identity_is_told(
+    anonymizer: lf.Anonymizer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lreorg_fast.log._said", set())
+    anonymizer(pictures(1)[0])
+    assert "recognisable" not in caplog.text
+    anonymizer(pictures(1)[0], hide=["gender"])
+    assert "the person stays recognisable" in caplog.text
+
+
 def test_two_draws_of_one_face_differ_and_a_held_track_does_not(anonymizer: lf.Anonymizer) -> None:
     source = pictures(1)[0]
     fresh = {anonymizer(source).image.tobytes() for _ in range(8)}
@@ -355,6 +381,7 @@ def test_an_incomplete_bundle_is_refused(tmp_path: Path) -> None:
         lf.Anonymizer.load(tmp_path)
 
 
-def test_a_device_that_is_not_there_is_refused(bundle: Path) -> None:
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "toaster"])
+def test_a_device_that_cannot_be_used_is_refused(bundle: Path, device: str) -> None:
     with pytest.raises(ConfigError, match="doctor"):
-        lf.Anonymizer.load(bundle, device="cuda:99")
+        lf.Anonymizer.load(bundle, device=device)

@@ -29,7 +29,7 @@ from lreorg_fast.evaluation import (
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.pipeline import Anonymizer
-from lreorg_fast.result import FaceResult, Result
+from lreorg_fast.result import Result
 
 FAR = 1e-3
 _CHUNK = 32
@@ -66,17 +66,6 @@ def draw_people(count: int, seed: int, size: int) -> People:
     return People(avatars, pictures[::2], pictures[1::2])
 
 
-def anonymize_all(anonymizer: Anonymizer, pictures: Sequence[Picture], **settings: Any) -> Result:
-    """:class:`Anonymizer` in chunks, one result."""
-    images: list[Picture] = []
-    faces: list[FaceResult] = []
-    for start in range(0, len(pictures), _CHUNK):
-        part = anonymizer(list(pictures[start : start + _CHUNK]), **settings)
-        images += part.images
-        faces += part.faces
-    return Result(tuple(images), tuple(faces))
-
-
 class Measurement:
     """All figures for one anonymizer and one set of people.
 
@@ -97,7 +86,7 @@ class Measurement:
     @cached_property
     def default(self) -> Result:
         """The default setting, once, with recovery keys."""
-        return anonymize_all(self.anonymizer, self.people.probes, recovery=True)
+        return self.anonymizer(self.people.probes, recovery=True)
 
     def quick(self) -> Iterator[Named]:
         """What ``lreorg demo`` shows."""
@@ -111,7 +100,7 @@ class Measurement:
         """Everything of :meth:`quick`, the baselines, and every attribute by itself."""
         yield from self.quick()
         for name, settings in BASELINES.items():
-            result = anonymize_all(self.anonymizer, self.people.probes, keep=(), **settings)
+            result = self.anonymizer(self.people.probes, keep=(), **settings)
             yield from self._protection(name, result)
             yield from self._preservation(name, result, DEFAULT_KEEP)
         for name in DEFAULT_KEEP:
@@ -186,8 +175,7 @@ class Measurement:
 
     def _hidden_alone(self, name: str) -> Iterator[Named]:
         """One attribute hidden by the paper's rule, everything else as the network leaves it."""
-        result = anonymize_all(
-            self.anonymizer,
+        result = self.anonymizer(
             self.people.probes,
             hide=[name],
             keep=(),

@@ -14,7 +14,6 @@ from lreorg_fast.demo.figures import (
     Measurement,
     Named,
     People,
-    anonymize_all,
     draw_people,
     reconstruct,
 )
@@ -122,9 +121,9 @@ def _rows(
         "default, draw 1": measurement.default.images[:_SHOWN],
     }
     for draw in range(2, _DRAWS + 1):
-        rows[f"default, draw {draw}"] = anonymizer(list(shown)).images
+        rows[f"default, draw {draw}"] = anonymizer(shown).images
     for name, settings in PERSONAL.items():
-        rows[name] = anonymize_all(anonymizer, shown, **settings).images
+        rows[name] = anonymizer(shown, **settings).images
     rows["draw 1 reversed"] = measurement.restored(_SHOWN)
     return rows
 
