@@ -22,7 +22,7 @@ from lreorg_fast.cdfnet import compile as compile_engine
 from lreorg_fast.errors import BundleError, ConfigError, LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
-from lreorg_fast.media.pictures import Picture, checked_pictures, resized
+from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
@@ -188,7 +188,8 @@ class Anonymizer:
         outputs = tuple(
             self._to_picture(face, picture) for face, picture in zip(faces, pictures, strict=True)
         )
-        return Result(outputs, tuple(self._describe(face, settings, recovery) for face in faces))
+        described = tuple(self._describe(face, settings, recovery) for face in faces)
+        return Result(outputs, described, batched=not is_single(images))
 
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.

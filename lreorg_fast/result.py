@@ -75,17 +75,23 @@ class FaceResult:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The pictures ``(H, W, 3)`` uint8 RGB, one per input, and one :class:`FaceResult` each."""
+    """The pictures ``(H, W, 3)`` uint8 RGB, one per input, and one :class:`FaceResult` each.
+
+    ``batched`` says whether several pictures were passed in, be it a list of one.
+    """
 
     images: tuple[Picture, ...]
     faces: tuple[FaceResult, ...]
+    batched: bool = False
 
     @property
     def image(self) -> Picture:
-        """The only picture; for a batch use ``images``."""
-        if len(self.images) != 1:
-            raise AttributeError(f"this result holds {len(self.images)} pictures: use .images")
-        return self.images[0]
+        """In the form of the input: one picture, or ``(N, H, W, 3)`` for a batch of equal sizes."""
+        if not self.batched:
+            return self.images[0]
+        if len({image.shape for image in self.images}) > 1:
+            raise AttributeError("the pictures of this result differ in size: use .images")
+        return np.stack(self.images)
 
     @property
     def filled(self) -> tuple[FaceResult, ...]:

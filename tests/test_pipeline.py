@@ -55,6 +55,16 @@ def test_one_face_in_one_face_out(anonymizer: lf.Anonymizer) -> None:
     assert face.recovery_key is None
 
 
+def test_the_image_has_the_form_of_the_input(anonymizer: lf.Anonymizer) -> None:
+    sources = pictures(2)
+    assert anonymizer(np.stack(sources)).image.shape == (2, RESOLUTION, RESOLUTION, 3)
+    assert anonymizer(sources[:1]).image.shape == (1, RESOLUTION, RESOLUTION, 3)
+    mixed = anonymizer([sources[0], pictures(1, 16)[0]])
+    assert [image.shape[0] for image in mixed.images] == [RESOLUTION, 16]
+    with pytest.raises(AttributeError, match="images"):
+        _ = mixed.image
+
+
 @pytest.mark.parametrize("size", [16, 32, 100])
 def test_the_size_of_the_input_is_kept(anonymizer: lf.Anonymizer, size: int) -> None:
     assert anonymizer(pictures(1, size)[0]).image.shape == (size, size, 3)

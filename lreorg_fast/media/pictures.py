@@ -23,15 +23,22 @@ def checked_pictures(images: Any) -> list[Picture]:
     Raises:
         ImageError: anything else, or a picture that is not square.
     """
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        images = list(images)
-    elif isinstance(images, (np.ndarray, Image.Image)):
+    if is_single(images):
         images = [images]
+    elif isinstance(images, np.ndarray):
+        images = list(images)
     if not isinstance(images, (list, tuple)) or not images:
         raise ImageError(
             "images must be a picture or a list of pictures: uint8 RGB arrays (H, W, 3) or PIL"
         )
     return [_checked_picture(picture) for picture in images]
+
+
+def is_single(images: Any) -> bool:
+    """Whether this is one picture and not a batch or list of pictures."""
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, Image.Image)
 
 
 def _checked_picture(picture: Any) -> Picture:

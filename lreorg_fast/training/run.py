@@ -12,14 +12,41 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from lreorg_fast.errors import CheckpointError
 
 Say = Callable[[str], None]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _SMOOTHING = 0.98
+
+
+class Stateful(Protocol):
+    """What a checkpoint is made of: a network, an optimizer, a schedule."""
+
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+def states(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """What to save of several parts, by name."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def restore_states(parts: Mapping[str, Stateful], saved: Mapping[str, Any]) -> None:
+    """Load what :func:`states` returned."""
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+
+
+def channels_last(module: ModuleT) -> ModuleT:
+    """The same module with its convolutions in the order that CPUs are fastest in."""
+    convert: Any = module.to  # the overload for memory_format is typed in some torch versions only
+    convert(memory_format=torch.channels_last)
+    return module
 
 
 def format_seconds(seconds: float) -> str:

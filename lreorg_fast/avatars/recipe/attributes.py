@@ -16,7 +16,14 @@ from torch import Tensor
 from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
 from lreorg_fast.avatars.traits import ATTRIBUTES
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
-from lreorg_fast.training.run import Run, Say
+from lreorg_fast.training.run import (
+    Run,
+    Say,
+    Stateful,
+    channels_last,
+    restore_states,
+    states,
+)
 
 _MODEL = BackboneConfig(
     64, 8, (16, 48, 64, 96), (1, 1, 1, 1), outputs=len(ATTRIBUTES) + 1, normalize=False
@@ -66,21 +73,18 @@ def train_attributes(
     run = Run(folder, "attributes", steps, "steps", say)
     mean, deviation = data.labels.mean(0), data.labels.std(0)
     labels = (data.labels - mean) / deviation
-    net = FaceBackbone(recipe.model).to(device)
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = channels_last(FaceBackbone(recipe.model).to(device))
     optimizer = torch.optim.AdamW(net.parameters(), recipe.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps + 1
     )
-    parts = {"net": net, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Stateful] = {"net": net, "optimizer": optimizer, "schedule": schedule}
     state = run.resume()
     if state is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        restore_states(parts, state)
 
     def payload() -> dict[str, object]:
-        saved = {name: part.state_dict() for name, part in parts.items()}
-        return {**saved, "mean": mean, "deviation": deviation}
+        return {**states(parts), "mean": mean, "deviation": deviation}
 
     for _ in run.steps(1, payload):
         index = torch.randint(len(data), (recipe.batch + recipe.negatives,))

@@ -25,7 +25,7 @@ from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
-from lreorg_fast.training.run import Run, Say
+from lreorg_fast.training.run import Run, Say, channels_last
 
 _MODEL = E4EConfig(
     input_size=64,
@@ -76,8 +76,7 @@ class _Pair:
         self.adversaries = adversaries
         self.recognizer = recognizer
         self.clip = clip
-        encoder = E4EEncoder(recipe.model).to(device)
-        self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = channels_last(E4EEncoder(recipe.model).to(device))
         with torch.no_grad():
             z = torch.randn(10_000, recipe.model.style_dim, device=device)
             w = adversaries.average.mapping(z)

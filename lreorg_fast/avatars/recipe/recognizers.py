@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
-from lreorg_fast.training.run import Run, Say
+from lreorg_fast.training.run import (
+    Run,
+    Say,
+    Stateful,
+    channels_last,
+    restore_states,
+    states,
+)
 
 
 @dataclass(frozen=True)
@@ -98,20 +105,24 @@ def train_recognizer(
     torch.manual_seed(recipe.seed)
     steps = recipe.epochs * (len(data) // recipe.batch)
     run = Run(folder, f"recognizer {recipe.role}", steps, "steps", say)
-    net, head = FaceBackbone(recipe.model).to(device), MarginHead(recipe).to(device)
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = channels_last(FaceBackbone(recipe.model).to(device))
+    head = MarginHead(recipe).to(device)
     parameters = [*net.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps + 1
     )
-    parts = {"net": net, "head": head, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Stateful] = {
+        "net": net,
+        "head": head,
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
     state = run.resume()
     if state is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        restore_states(parts, state)
     person = torch.arange(recipe.people).repeat_interleave(recipe.pictures)
-    for position in run.steps(1, lambda: {n: p.state_dict() for n, p in parts.items()}):
+    for position in run.steps(1, lambda: states(parts)):
         index = torch.randint(len(data), (recipe.batch,))
         pictures = to_unit(data.pictures[index]).to(device)
         pictures = pictures + 0.02 * torch.randn_like(pictures)
