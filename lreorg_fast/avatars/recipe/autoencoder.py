@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet, to_unit
 from lreorg_fast.avatars.recipe.generator import Adversaries, GeneratorRecipe, Growth
+from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
@@ -132,9 +133,9 @@ class _Pair:
     ) -> dict[str, Tensor]:
         recipe, half = self.recipe, len(real)
         with torch.no_grad():
-            wanted_maps, wanted = self._look(real)
+            wanted, wanted_maps = look(self.recognizer, real)
             meant = self.clip.image(real)
-        found_maps, found = self._look(back)
+        found, found_maps = look(self.recognizer, back)
         error = (codes[half:] - latents) / self.spread
         offsets = (codes[:half] - codes[:half, :1]) / self.spread
         return {
@@ -145,12 +146,6 @@ class _Pair:
             "latent": recipe.latent * error.square().mean(),
             "offsets": recipe.offsets * offsets.square().mean(),
         }
-
-    def _look(self, pictures: Tensor) -> tuple[list[Tensor], Tensor]:
-        with torch.autocast(pictures.device.type, torch.bfloat16):
-            maps = self.recognizer.features(pictures)
-            raw = self.recognizer.head(maps[-1])
-        return maps, F.normalize(raw.float(), dim=1)
 
     @torch.no_grad()
     def _update_average(self) -> None:

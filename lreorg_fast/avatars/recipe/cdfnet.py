@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.clip import EMBED_DIM, ClipMeaning
+from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
@@ -101,10 +101,7 @@ class AvatarJudges:
         return picture.clamp(-1.2, 1.2)
 
     def identity(self, picture: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        with torch.autocast(picture.device.type, torch.bfloat16):
-            maps = self.recognizer.features(picture)
-            raw = self.recognizer.head(maps[-1])
-        return F.normalize(raw.float(), dim=1), maps
+        return look(self.recognizer, picture)
 
     def contents(self, picture: Tensor, keyword: str) -> Tensor:
         return self.clip.contents(picture, keyword)

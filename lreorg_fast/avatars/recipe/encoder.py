@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet, to_unit
+from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EEncoder
@@ -79,8 +80,8 @@ class _Objective:
             codes = encoder(torch.cat([real, made])).float()
         back = self.generator.synthesis(codes[:half], dtype=torch.bfloat16)
         with torch.no_grad():
-            wanted_maps, wanted = self._look(real)
-        found_maps, found = self._look(back)
+            wanted, wanted_maps = look(self.recognizer, real)
+        found, found_maps = look(self.recognizer, back)
         error = (codes[half:] - w[:, None]) / self.spread
         offsets = (codes[:half] - codes[:half, :1]) / self.spread
         return {
@@ -103,12 +104,6 @@ class _Objective:
             "meaning": self.recipe.meaning * distance,
             "contents": self.recipe.contents * torch.stack(terms).sum(),
         }
-
-    def _look(self, pictures: Tensor) -> tuple[list[Tensor], Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            maps = self.recognizer.features(pictures)
-            raw = self.recognizer.head(maps[-1])
-        return maps, F.normalize(raw.float(), dim=1)
 
 
 def train_encoder(

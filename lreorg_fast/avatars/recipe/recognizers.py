@@ -142,3 +142,11 @@ def load_recognizer(recipe: RecognizerRecipe, folder: Path) -> FaceBackbone:
     net = FaceBackbone(recipe.model)
     net.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["payload"]["net"])
     return net.requires_grad_(False).eval()
+
+
+def look(recognizer: FaceBackbone, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Unit embeddings and feature maps in one pass, in bfloat16 where that is faster."""
+    with torch.autocast(pictures.device.type, torch.bfloat16):
+        maps = recognizer.features(pictures)
+        raw = recognizer.head(maps[-1])
+    return F.normalize(raw.float(), dim=1), maps
