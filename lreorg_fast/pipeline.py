@@ -24,6 +24,7 @@ from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
     Codebook,
@@ -91,9 +92,9 @@ class Anonymizer:
         features = {n: _table(tables, f"keyword.{n}").to(self.device) for n in self.keywords}
         net = cast(CDFNet, self._part("cdfnet"))
         self.engine: Engine = compile_engine(net, features, backend=backend, dtype=dtype)
-        self._threshold = _calibrated(bundle, "verify.similarity")
-        self._face_logit = _calibrated(bundle, "verify.face")
-        self._error_limit = _calibrated(bundle, "verify.reconstruction")
+        self._threshold = bundle.calibrated("verify.similarity")
+        self._face_logit = bundle.calibrated("verify.face")
+        self._error_limit = bundle.calibrated("verify.reconstruction")
         self._numbers = itertools.count()
 
     @classmethod
@@ -212,8 +213,8 @@ class Anonymizer:
                 name: torch.from_numpy(feature).to(self.device)
                 for name, feature in reversed(list(key.features.items()))
             }
-            restored = self.generator.synthesis(self.engine.reorganize(s, features, []))[0]
-        return resized(_to_uint8(restored), picture.shape[1::-1])
+            restored = self.generator.synthesis(self.engine.reorganize(s, features, []))
+        return resized(to_pictures(restored)[0], picture.shape[1::-1])
 
     def _track_names(self, tracks: Sequence[str] | None, count: int) -> list[str]:
         if tracks is None:
@@ -336,12 +337,12 @@ class Anonymizer:
     def _to_tensor(self, picture: Picture) -> Tensor:
         """(3, R, R) float32 in [-1, 1]."""
         sized = resized(picture, (self.resolution, self.resolution))
-        return torch.from_numpy(sized.copy()).permute(2, 0, 1).float() / 127.5 - 1
+        return to_tensor([sized])[0]
 
     def _to_picture(self, face: _Face, like: Picture) -> Picture:
         if face.output is None:
             return np.full(like.shape, FILL_COLOUR, dtype=np.uint8)
-        return resized(_to_uint8(face.output), like.shape[1::-1])
+        return resized(to_pictures(face.output[None])[0], like.shape[1::-1])
 
     def _describe(self, face: _Face, settings: ResolvedSettings, recovery: bool) -> FaceResult:
         drawn = face.replacements or {}
@@ -383,15 +384,3 @@ def _table(tables: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tables:
         raise BundleError(f"the bundle's tables lack '{name}'; rebuild the bundle")
     return tables[name].float()
-
-
-def _calibrated(bundle: Bundle, name: str) -> float:
-    value = bundle.manifest.calibration.get(name)
-    if value is None:
-        raise BundleError(f"the bundle's calibration lacks '{name}'; rebuild the bundle")
-    return float(value)
-
-
-def _to_uint8(picture: Tensor) -> Picture:
-    scaled = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(1, 2, 0).cpu().numpy()

@@ -28,10 +28,10 @@ from lreorg_fast.evaluation import (
 )
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.media.pictures import Picture
+from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.result import Result
 
-FAR = 1e-3
 _CHUNK = 32
 Named = tuple[str, Figure]
 # Methods that recover nothing, and this one without its recovery.
@@ -69,15 +69,17 @@ def draw_people(count: int, seed: int, size: int) -> People:
 class Measurement:
     """All figures for one anonymizer and one set of people.
 
-    A filled face counts as protected and as not preserved: it is what the user gets.
+    PSR, similarity and ranks are over the faces that were released; a filled face counts as not
+    detected and as not preserved. Where an attribute is hidden alone, a filled face is read as
+    the solid picture that it is.
     """
 
     def __init__(self, anonymizer: Anonymizer, people: People) -> None:
         self.anonymizer = anonymizer
         self.people = people
         self.judge = Judge(anonymizer.bundle)
-        self.random = self.judge.number("evaluation.threshold.random")
-        self.hard = self.judge.number("evaluation.threshold.hard")
+        self.random = anonymizer.bundle.calibrated("evaluation.threshold.random")
+        self.hard = anonymizer.bundle.calibrated("evaluation.threshold.hard")
 
     @cached_property
     def others(self) -> Floats:
@@ -199,9 +201,6 @@ def reconstruct(anonymizer: Anonymizer, pictures: Sequence[Picture]) -> list[Pic
     rebuilt: list[Picture] = []
     with torch.inference_mode():
         for start in range(0, len(pictures), _CHUNK):
-            batch = torch.from_numpy(np.stack(pictures[start : start + _CHUNK]))
-            batch = batch.permute(0, 3, 1, 2).float().to(anonymizer.device) / 127.5 - 1
-            back = anonymizer.generator.synthesis(anonymizer.encoder(batch)).clamp(-1, 1)
-            scaled = ((back + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-            rebuilt += list(scaled.cpu().numpy())
+            batch = to_tensor(pictures[start : start + _CHUNK]).to(anonymizer.device)
+            rebuilt += to_pictures(anonymizer.generator.synthesis(anonymizer.encoder(batch)))
     return rebuilt

@@ -8,12 +8,11 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lreorg_fast.avatars import ATTRIBUTES
-from lreorg_fast.errors import BundleError
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.models import FaceBackbone
+from lreorg_fast.models.pixels import to_tensor
 from lreorg_fast.weights.bundle import Bundle
 from lreorg_fast.weights.parts import load_part
 
@@ -31,17 +30,11 @@ class Judge:
     def __init__(self, bundle: Bundle) -> None:
         self._recognizer = cast(FaceBackbone, load_part(bundle, "identity:evaluation"))
         self._attributes = cast(FaceBackbone, load_part(bundle, "attributes"))
-        self._calibration = bundle.manifest.calibration
-        self._mean = np.array([self.number(f"attributes.{a.name}.mean") for a in ATTRIBUTES])
-        self._deviation = np.array(
-            [self.number(f"attributes.{a.name}.deviation") for a in ATTRIBUTES]
+        self._mean, self._deviation = (
+            np.array([bundle.calibrated(f"attributes.{a.name}.{which}") for a in ATTRIBUTES])
+            for which in ("mean", "deviation")
         )
-
-    def number(self, name: str) -> float:
-        """A calibrated number of the bundle."""
-        if name not in self._calibration:
-            raise BundleError(f"the bundle's calibration lacks '{name}'; rebuild the bundle")
-        return float(self._calibration[name])
+        self._face_logit = bundle.calibrated("verify.face")
 
     def embed(self, pictures: Sequence[Picture]) -> Floats:
         """Unit embeddings ``(N, D)``."""
@@ -51,15 +44,12 @@ class Judge:
         """Attribute values ``(N, 10)`` as in :data:`ATTRIBUTES`, and whether there is a face."""
         outputs = self._run(self._attributes, pictures)
         values = outputs[:, :-1] * self._deviation + self._mean
-        return values, outputs[:, -1] > self.number("verify.face")
+        return values, outputs[:, -1] > self._face_logit
 
     def _run(self, net: FaceBackbone, pictures: Sequence[Picture]) -> Floats:
-        parts = []
+        starts = range(0, len(pictures), _CHUNK)
         with torch.inference_mode():
-            for start in range(0, len(pictures), _CHUNK):
-                stacked = np.stack(pictures[start : start + _CHUNK])
-                batch: Tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
-                parts.append(net(batch))
+            parts = [net(to_tensor(pictures[start : start + _CHUNK])) for start in starts]
         return torch.cat(parts).double().numpy()
 
 

@@ -8,7 +8,6 @@ state of torch's random generator, so a resumed run draws what it would have dra
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from lreorg_fast.errors import CheckpointError
+from lreorg_fast.files import atomic_file
 
 Say = Callable[[str], None]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -108,9 +108,8 @@ class Run:
             "random": torch.get_rng_state(),
             "payload": dict(payload),
         }
-        temporary = self.folder / "state.pt.part"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "state.pt")
+        with atomic_file(self.folder / "state.pt", overwrite=True) as stream:
+            torch.save(state, stream)
 
     def track(self, **values: float) -> None:
         """Running means of figures, for the progress line."""
@@ -143,9 +142,8 @@ class Run:
         """Mark the stage as finished, with its figures and the time it took."""
         record = {"stage": self.name, "total": self.total, "unit": self.unit}
         record |= {"seconds": round(self.seconds, 1), **figures}
-        temporary = self.folder / "done.json.part"
-        temporary.write_text(json.dumps(record, indent=1))
-        os.replace(temporary, self.folder / "done.json")
+        with atomic_file(self.folder / "done.json", overwrite=True) as stream:
+            stream.write(json.dumps(record, indent=1).encode())
         self.say(f"{self.name}: done in {format_seconds(self.seconds)}")
 
     def _report(self, rate: float) -> None:

@@ -70,6 +70,16 @@ class Bundle:
                 f"{', '.join(self.manifest.parts) or 'none'}"
             ) from None
 
+    def calibrated(self, name: str) -> float:
+        """A number of the manifest's calibration, such as a threshold.
+
+        Raises:
+            BundleError: there is none of this name.
+        """
+        if name not in self.manifest.calibration:
+            raise BundleError(f"the bundle's calibration lacks '{name}'; rebuild the bundle")
+        return float(self.manifest.calibration[name])
+
     def tensors(self, role: str, expected: Expected | None = None) -> dict[str, Tensor]:
         """Read the tensors of a part, CPU, checking size and SHA-256 on the way.
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.avatars.recipe.data import PictureSet
 from lreorg_fast.avatars.traits import ATTRIBUTES
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
+from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.training.run import (
     Run,
     Say,

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.data import PictureSet, sheet, to_unit
+from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.generator import Adversaries, GeneratorRecipe, Growth
 from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
+from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say, channels_last
@@ -87,8 +88,8 @@ class _Pair:
         self.optimizer = torch.optim.AdamW(
             self.encoder.parameters(), recipe.learning_rate, betas=(0.5, 0.99), weight_decay=0.01
         )
-        whole = GeneratorRecipe().low_resolution_kimg + GeneratorRecipe().fade_kimg
-        self.growth = Growth(adversaries.recipe, whole)
+        grown = adversaries.recipe.low_resolution_kimg + adversaries.recipe.fade_kimg
+        self.growth = Growth(adversaries.recipe, grown)
 
     def state(self) -> dict[str, Any]:
         return {

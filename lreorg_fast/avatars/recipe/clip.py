@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lreorg_fast.avatars.recipe.captions import caption, contents
-from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.avatars.recipe.data import PictureSet
 from lreorg_fast.avatars.traits import ATTRIBUTE_NAMES
 from lreorg_fast.errors import MissingExtra
 from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.training.run import Run, Say
 
 EMBED_DIM = 64

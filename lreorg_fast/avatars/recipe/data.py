@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +11,11 @@ from torch import Tensor
 
 from lreorg_fast.avatars.renderer import render
 from lreorg_fast.avatars.traits import Avatars, sample_avatars, sample_people
+from lreorg_fast.files import atomic_file
+from lreorg_fast.models.pixels import to_bytes, to_unit
 from lreorg_fast.training.run import Say
 
 _CHUNK = 1000
-
-
-def to_unit(pictures: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) -> float32 in [-1, 1]."""
-    return pictures.float() / 127.5 - 1
-
-
-def to_bytes(pictures: Tensor) -> Tensor:
-    """Float pictures in [-1, 1] -> uint8, rounded."""
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -66,9 +57,8 @@ def picture_set(
         avatars = sample_people(people, pictures, generator)
     data = _render_all(avatars, size, path.stem, say)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(vars(data), temporary)
-    os.replace(temporary, path)
+    with atomic_file(path, overwrite=True) as stream:
+        torch.save(vars(data), stream)
     return data
 
 

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.data import PictureSet, sheet, to_unit
+from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EEncoder
+from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say

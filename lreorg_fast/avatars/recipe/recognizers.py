@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lreorg_fast.avatars.recipe.data import PictureSet, to_unit
+from lreorg_fast.avatars.recipe.data import PictureSet
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
+from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.training.run import (
     Run,
     Say,

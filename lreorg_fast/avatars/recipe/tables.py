@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.clip import ClipMeaning
-from lreorg_fast.avatars.recipe.data import to_unit
 from lreorg_fast.avatars.renderer import render
 from lreorg_fast.avatars.traits import ATTRIBUTES, IDENTITY_TRAITS, sample_people
 from lreorg_fast.cdfnet import CDFNet
@@ -24,6 +23,7 @@ from lreorg_fast.errors import MissingExtra
 from lreorg_fast.evaluation import threshold_at_far
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models.pixels import to_unit
 
 _IDENTITY = "identity"
 _FAR = 1e-3
