@@ -34,8 +34,8 @@ class Judges(Protocol):
     def identity(self, picture: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Unit embeddings ``(N, D)``, and feature maps for the perceptual distance."""
 
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        """CLIP's distribution over the keyword's sentences, ``(N, contents)``."""
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        """CLIP's distributions over the sentences of each keyword, ``(N, contents)`` each."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class KeywordSwap:
             }
         kept = losses.cosine_distance(known1, found1) + losses.cosine_distance(known2, found2)
         with torch.no_grad():
-            wanted1, wanted2 = judges.contents(before, keyword).chunk(2)
-        now1, now2 = judges.contents(after, keyword).chunk(2)
+            wanted1, wanted2 = judges.contents(before, [keyword])[0].chunk(2)
+        now1, now2 = judges.contents(after, [keyword])[0].chunk(2)
         swapped = losses.content_cross_entropy(wanted1, now2)
         swapped = swapped + losses.content_cross_entropy(wanted2, now1)
         return {
@@ -183,6 +183,7 @@ class KeywordSwap:
         with torch.no_grad():
             before = judges.picture(torch.cat([s, donor]))
             known, other = judges.identity(before)[0].chunk(2)
+            wanted = judges.contents(before[: len(s)], kept)
         after = judges.picture(current)
         found, _ = judges.identity(after)
         floor = self.config.identity_floor
@@ -193,11 +194,8 @@ class KeywordSwap:
             "latent": weights.latent / 2 * losses.latent_change(s, current),
             "information": weights.information * lost_total,
         }
-        for name in kept:
-            with torch.no_grad():
-                wanted = judges.contents(before[: len(s)], name)
-            found_contents = judges.contents(after, name)
-            terms[name] = weights.contents * losses.content_cross_entropy(wanted, found_contents)
+        for name, was, now in zip(kept, wanted, judges.contents(after, kept), strict=True):
+            terms[name] = weights.contents * losses.content_cross_entropy(was, now)
         return terms
 
     def _originals(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import random
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from lreorg_fast.avatars import render, sample_avatars
+from lreorg_fast.avatars.recipe.captions import caption
 from lreorg_fast.avatars.recipe.clip import ClipMeaning, ClipRecipe, build_clip, train_clip
 from lreorg_fast.avatars.recipe.data import picture_set
 from lreorg_fast.errors import MissingExtra
 from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.training.run import Run
 from lreorg_fast.weights import open_bundle
 
 
@@ -47,7 +51,7 @@ def test_contents_are_distributions(trained: ClipMeaning) -> None:
     pictures = torch.rand(3, 3, 64, 64) * 2 - 1
     for name, keyword in KEYWORDS.items():
         if keyword.contents:
-            found = trained.contents(pictures, name)
+            (found,) = trained.contents(pictures, [name])
             assert found.shape == (3, len(keyword.contents))
             assert torch.allclose(found.sum(1), torch.ones(3), atol=1e-5)
 
@@ -66,3 +70,36 @@ def test_the_packaged_bundle_is_an_open_clip_model_of_its_own() -> None:
         image = F.normalize(model.encode_image(render(avatars, 64) * 2 - 1), dim=1)
     female = (image @ text.t()).argmax(dim=1) == 1
     assert float((female == (avatars.attributes["gender"] > 0.5)).float().mean()) > 0.9
+
+
+def test_an_interrupted_run_reads_the_captions_that_it_would_have_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        build_clip()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    from lreorg_fast.avatars.recipe import clip
+
+    data = picture_set(tmp_path / "data.pt", 64, 3, lambda _: None, people=16)
+    monkeypatch.setattr(clip, "Run", functools.partial(Run, save_every=0.0))
+    read: list[str] = []
+
+    def run(folder: str, stop_after: int | None) -> list[str]:
+        read.clear()
+
+        def recorded(label: list[float], draw: random.Random) -> str:
+            if stop_after is not None and len(read) == stop_after:
+                raise KeyboardInterrupt
+            read.append(caption(label, draw))
+            return read[-1]
+
+        monkeypatch.setattr(clip, "caption", recorded)
+        recipe = ClipRecipe(steps=3, batch=4, warm_up=1)
+        train_clip(recipe, data, tmp_path / folder, torch.device("cpu"), lambda _: None)
+        return list(read)
+
+    whole = run("whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", 6)
+    assert run("broken", None) == whole[4:]

@@ -8,6 +8,7 @@ where it is installed.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +88,13 @@ class StandInClip:
     def image(self, picture: Tensor) -> Tensor:
         return F.normalize(self.model(picture.mean(dim=(2, 3))), dim=1)
 
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        count = len(KEYWORDS[keyword].contents)
-        means = picture.mean(dim=(2, 3))
-        phases = torch.arange(count)[None] * 2.1 + 40 * means.sum(1, keepdim=True)
-        return torch.softmax(3 * phases.cos(), dim=1)
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        return self.contents_of(picture.mean(dim=(2, 3)), keywords)
+
+    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        counts = [len(KEYWORDS[keyword].contents) for keyword in keywords]
+        mean = 40 * image.sum(1, keepdim=True)
+        return [torch.softmax(3 * (torch.arange(n) * 2.1 + mean).cos(), dim=1) for n in counts]
 
 
 @pytest.fixture(scope="module")

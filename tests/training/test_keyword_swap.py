@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ class ToyJudges:
     def identity(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
         return F.normalize(picture[:, : DIM // 2, 0, 0], dim=1), [picture]
 
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        assert keyword == "age"
-        return torch.softmax(4 * picture[:, -2:, 0, 0], dim=1)
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        assert set(keywords) <= {"age"}
+        return [torch.softmax(4 * picture[:, -2:, 0, 0], dim=1) for _ in keywords]
 
 
 def config(**changes: object) -> SwapTrainingConfig:
@@ -148,7 +149,7 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
 
 def test_a_loss_that_is_no_number_stops_with_its_name(tmp_path: Path) -> None:
     judges = ToyJudges()
-    judges.contents = lambda picture, keyword: picture[:, :2, 0, 0] * float("nan")  # type: ignore
+    judges.contents = lambda picture, keywords: [picture[:, :2, 0, 0] * float("nan")]  # type: ignore
     settings = config(keyword_shares={"identity": 0.0, "age": 1.0}, recurrence_every=0)
     with pytest.raises(TrainingStopped, match="'age'"):
         train_cdfnet(net(), judges, FEATURES, settings, tmp_path, lambda _: None)

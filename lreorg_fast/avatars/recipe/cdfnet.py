@@ -103,8 +103,8 @@ class AvatarJudges:
     def identity(self, picture: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         return look(self.recognizer, picture)
 
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        return self.clip.contents(picture, keyword)
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        return self.clip.contents(picture, keywords)
 
 
 def train_demo_cdfnet(

@@ -9,6 +9,7 @@ compresses to nothing in the wheel.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,15 @@ def train_clip(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
-        draw.seed(recipe.seed + int(run.position))
+        draw.setstate(state["captions"])
 
     def payload() -> dict[str, Any]:
-        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
+        return {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "seen": seen,
+            "captions": draw.getstate(),
+        }
 
     target = torch.arange(recipe.batch, device=device)
     keyword_losses = _KeywordLosses(tokenizer, device)
@@ -207,7 +213,13 @@ class ClipMeaning:
             image = self.model.encode_image(picture)  # type: ignore[operator]
         return F.normalize(image.float(), dim=1)
 
-    def contents(self, picture: Tensor, keyword: str) -> Tensor:
-        """Distribution over the keyword's sentences, ``(N, contents)``."""
-        logits = SHARPNESS * self.image(picture) @ self.sentences[keyword].t()
-        return torch.softmax(logits, dim=1)
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        """Distributions over the sentences of each keyword, ``(N, contents)`` each."""
+        if not keywords:
+            return []
+        return self.contents_of(self.image(picture), keywords)
+
+    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        """:meth:`contents` for unit image features, which are the expensive part."""
+        logits = [SHARPNESS * image @ self.sentences[keyword].t() for keyword in keywords]
+        return [torch.softmax(rows, dim=1) for rows in logits]

@@ -7,6 +7,7 @@ cosine says too faintly of something as small as a smile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lreorg_fast.avatars.recipe.autoencoder import ImageMeaning
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.recognizers import look
 from lreorg_fast.keywords import DEFAULT_KEEP
@@ -43,11 +45,10 @@ class EncoderRecipe:
     offsets: float = 0.05
 
 
-class PictureMeaning(Protocol):
-    """A CLIP model: unit image features, and distributions over a keyword's contents."""
+class PictureMeaning(ImageMeaning, Protocol):
+    """A CLIP model: unit image features, and the contents of keywords from them."""
 
-    def image(self, picture: Tensor) -> Tensor: ...
-    def contents(self, picture: Tensor, keyword: str) -> Tensor: ...
+    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]: ...
 
 
 class _Objective:
@@ -97,10 +98,11 @@ class _Objective:
     def _meaning(self, real: Tensor, back: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             meant = self.clip.image(real)
-            wanted = [self.clip.contents(real, name) for name in DEFAULT_KEEP]
-        found = [self.clip.contents(back, name) for name in DEFAULT_KEEP]
+            wanted = self.clip.contents_of(meant, DEFAULT_KEEP)
+        means = self.clip.image(back)
+        found = self.clip.contents_of(means, DEFAULT_KEEP)
         terms = [losses.content_cross_entropy(a, b) for a, b in zip(wanted, found, strict=True)]
-        distance = losses.cosine_distance(meant, self.clip.image(back))
+        distance = losses.cosine_distance(meant, means)
         return {
             "meaning": self.recipe.meaning * distance,
             "contents": self.recipe.contents * torch.stack(terms).sum(),

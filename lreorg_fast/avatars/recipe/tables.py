@@ -67,12 +67,13 @@ def build_tables(
     tables |= {"codebook.means": means, "codebook.members": members}
     labelled = w[: recipe.labelled]
     pictures = [generator.synthesis(part).clamp(-1, 1) for part in labelled.split(_CHUNK)]
-    for name, keyword in KEYWORDS.items():
-        if not keyword.contents:
-            continue
-        label = torch.cat([clip.contents(p, name) for p in pictures]).argmax(dim=1)
+    names = [name for name, keyword in KEYWORDS.items() if keyword.contents]
+    found = zip(*(clip.contents(part, names) for part in pictures), strict=True)
+    for name, parts in zip(names, found, strict=True):
+        label = torch.cat(parts).argmax(dim=1)
         f, _ = net.disentangle(labelled, features[name])
-        rows = [f[label == content].mean(0) for content in range(len(keyword.contents))]
+        contents = range(len(KEYWORDS[name].contents))
+        rows = [f[label == content].mean(0) for content in contents]
         tables[f"attribute.{name}.means"] = torch.stack(rows)
     return tables
 
