@@ -13,20 +13,22 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.generator import Adversaries, GeneratorRecipe, Growth
-from lreorg_fast.avatars.recipe.recognizers import look
+from lreorg_fast.avatars.recipe.reconstruction import (
+    ImageMeaning,
+    Reconstruction,
+    ReconstructionWeights,
+)
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
-from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say, channels_last
 
 _MODEL = E4EConfig(
@@ -38,29 +40,21 @@ _MODEL = E4EConfig(
     widths=(32, 64, 96, 96),
     units=(1, 1, 1, 1),
 )
+_WEIGHTS = ReconstructionWeights(
+    pixels=16.0, features=0.2, identity=3.0, meaning=4.0, latent=0.5, offsets=0.05
+)
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """How encoder and generator are trained together. Weights are of the terms named."""
+    """How encoder and generator are trained together."""
 
     model: E4EConfig = _MODEL
     seed: int = 51
     kimg: float = 48.0
     learning_rate: float = 1.5e-3
-    pixels: float = 16.0
-    features: float = 0.2
-    identity: float = 3.0
-    meaning: float = 4.0
-    latent: float = 0.5
-    offsets: float = 0.05
     average_kimg: float = 2.0
-
-
-class ImageMeaning(Protocol):
-    """A CLIP model's image tower: unit features of pictures in [-1, 1]."""
-
-    def image(self, picture: Tensor) -> Tensor: ...
+    weights: ReconstructionWeights = _WEIGHTS
 
 
 class _Pair:
@@ -76,14 +70,12 @@ class _Pair:
     ) -> None:
         self.recipe = recipe
         self.adversaries = adversaries
-        self.recognizer = recognizer
-        self.clip = clip
         self.encoder = channels_last(E4EEncoder(recipe.model).to(device))
         with torch.no_grad():
             z = torch.randn(10_000, recipe.model.style_dim, device=device)
             w = adversaries.average.mapping(z)
         self.encoder.latent_avg.copy_(w.mean(0).expand_as(self.encoder.latent_avg))
-        self.spread = w.std(0)
+        self.reconstruction = Reconstruction(recipe.weights, recognizer, clip, w.std(0))
         self.average = copy.deepcopy(self.encoder).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.encoder.parameters(), recipe.learning_rate, betas=(0.5, 0.99), weight_decay=0.01
@@ -117,7 +109,7 @@ class _Pair:
         back = self.adversaries.generator.synthesis(
             codes[:half], noise="random", dtype=torch.bfloat16
         )
-        terms = self._terms(real[:half], back, codes, latents.detach())
+        terms, _ = self.reconstruction.terms(real[:half], back, codes, latents.detach())
         fakes = torch.cat([made, back])
         self.optimizer.zero_grad()
         other = torch.stack(list(terms.values())).sum()
@@ -128,25 +120,6 @@ class _Pair:
         self.adversaries.update_average(latents)
         self._update_average()
         return {**figures, **{name: term.item() for name, term in terms.items()}}
-
-    def _terms(
-        self, real: Tensor, back: Tensor, codes: Tensor, latents: Tensor
-    ) -> dict[str, Tensor]:
-        recipe, half = self.recipe, len(real)
-        with torch.no_grad():
-            wanted, wanted_maps = look(self.recognizer, real)
-            meant = self.clip.image(real)
-        found, found_maps = look(self.recognizer, back)
-        error = (codes[half:] - latents) / self.spread
-        offsets = (codes[:half] - codes[:half, :1]) / self.spread
-        return {
-            "pixels": recipe.pixels * F.mse_loss(back, real),
-            "features": recipe.features * losses.perceptual(wanted_maps, found_maps),
-            "identity": recipe.identity * losses.cosine_distance(wanted, found),
-            "meaning": recipe.meaning * losses.cosine_distance(meant, self.clip.image(back)),
-            "latent": recipe.latent * error.square().mean(),
-            "offsets": recipe.offsets * offsets.square().mean(),
-        }
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -200,10 +173,10 @@ def train_autoencoder(
 def _show(pair: _Pair, data: PictureSet, path: Path) -> None:
     """Portraits, what comes back of them, and free samples, row by row."""
     generator = pair.adversaries.average
-    pictures = to_unit(data.pictures[:24]).to(pair.spread.device)
+    pictures = to_unit(data.pictures[:24]).to(pair.encoder.latent_avg.device)
     back = generator.synthesis(pair.average.eval()(pictures))
     z = torch.randn(24, pair.recipe.model.style_dim, generator=torch.Generator().manual_seed(7))
-    free = generator.synthesis(generator.mapping(z.to(pair.spread.device)))
+    free = generator.synthesis(generator.mapping(z.to(pair.encoder.latent_avg.device)))
     rows = [pictures[:12], back[:12], pictures[12:], back[12:], free]
     sheet(torch.cat(rows), path, columns=12)
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.autoencoder import ImageMeaning
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
-from lreorg_fast.avatars.recipe.recognizers import look
+from lreorg_fast.avatars.recipe.reconstruction import (
+    ImageMeaning,
+    Reconstruction,
+    ReconstructionWeights,
+)
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EEncoder
@@ -27,22 +29,21 @@ from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say
 
+_WEIGHTS = ReconstructionWeights(
+    pixels=12.0, features=0.2, identity=4.0, meaning=4.0, latent=0.3, offsets=0.05
+)
+
 
 @dataclass(frozen=True)
 class EncoderRecipe:
-    """How the encoder is finished; weights are of the terms named."""
+    """How the encoder is finished; ``contents`` weights CLIP's contents of kept keywords."""
 
     seed: int = 55
     steps: int = 900
     batch: int = 16
     learning_rate: float = 8e-4
-    pixels: float = 12.0
-    features: float = 0.2
-    identity: float = 4.0
-    meaning: float = 4.0
     contents: float = 0.7
-    latent: float = 0.3
-    offsets: float = 0.05
+    weights: ReconstructionWeights = _WEIGHTS
 
 
 class PictureMeaning(ImageMeaning, Protocol):
@@ -63,10 +64,10 @@ class _Objective:
     ) -> None:
         self.recipe = recipe
         self.generator = generator
-        self.recognizer = recognizer
         self.clip = clip
         self.device = generator.latent_avg.device
-        self.spread = self._latents(10_000).std(0)
+        spread = self._latents(10_000).std(0)
+        self.reconstruction = Reconstruction(recipe.weights, recognizer, clip, spread)
 
     @torch.no_grad()
     def _latents(self, count: int) -> Tensor:
@@ -74,39 +75,18 @@ class _Objective:
         return self.generator.mapping(z.to(self.device))
 
     def __call__(self, encoder: E4EEncoder, real: Tensor) -> dict[str, Tensor]:
-        recipe, half = self.recipe, len(real)
+        half = len(real)
         w = self._latents(half)
         with torch.no_grad():
             made = self.generator.synthesis(w, dtype=torch.bfloat16).clamp(-1, 1)
         with torch.autocast(self.device.type, torch.bfloat16):
             codes = encoder(torch.cat([real, made])).float()
         back = self.generator.synthesis(codes[:half], dtype=torch.bfloat16)
-        with torch.no_grad():
-            wanted, wanted_maps = look(self.recognizer, real)
-        found, found_maps = look(self.recognizer, back)
-        error = (codes[half:] - w[:, None]) / self.spread
-        offsets = (codes[:half] - codes[:half, :1]) / self.spread
-        return {
-            "pixels": recipe.pixels * F.mse_loss(back, real),
-            "features": recipe.features * losses.perceptual(wanted_maps, found_maps),
-            "identity": recipe.identity * losses.cosine_distance(wanted, found),
-            "latent": recipe.latent * error.square().mean(),
-            "offsets": recipe.offsets * offsets.square().mean(),
-            **self._meaning(real, back),
-        }
-
-    def _meaning(self, real: Tensor, back: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            meant = self.clip.image(real)
-            wanted = self.clip.contents_of(meant, DEFAULT_KEEP)
-        means = self.clip.image(back)
-        found = self.clip.contents_of(means, DEFAULT_KEEP)
-        terms = [losses.content_cross_entropy(a, b) for a, b in zip(wanted, found, strict=True)]
-        distance = losses.cosine_distance(meant, means)
-        return {
-            "meaning": self.recipe.meaning * distance,
-            "contents": self.recipe.contents * torch.stack(terms).sum(),
-        }
+        terms, means = self.reconstruction.terms(real, back, codes, w[:, None])
+        wanted, found = (self.clip.contents_of(mean, DEFAULT_KEEP) for mean in means)
+        pairs = zip(wanted, found, strict=True)
+        contents = [losses.content_cross_entropy(was, now) for was, now in pairs]
+        return {**terms, "contents": self.recipe.contents * torch.stack(contents).sum()}
 
 
 def train_encoder(
