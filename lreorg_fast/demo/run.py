@@ -30,7 +30,6 @@ PERSONAL: dict[str, dict[str, Any]] = {
     "hide gender too": {
         "hide": ["identity", "gender"],
         "keep": ["age", "expression", "makeup"],
-        "attribute_rule": "randomized",
     },
     "keep only expression": {"keep": ["expression"]},
     "keep hair too": {
