@@ -22,7 +22,7 @@ class PackedWeights:
         num_blocks: int,
         growth: int,
         clamp: float,
-        dtype: Literal["float32", "bfloat16"],
+        dtype: Literal["float32", "bfloat16", "int8"],
         tensors: dict[str, NDArray[np.float64]],
     ) -> PackedWeights: ...
     @staticmethod
@@ -48,9 +48,22 @@ class Executor:
     """Runs programs; any number of threads may share one."""
 
     def __init__(
-        self, weights: PackedWeights, constants: NDArray[np.float32], *, kernels: str = "auto"
+        self,
+        weights: PackedWeights,
+        constants: NDArray[np.float32],
+        *,
+        kernels: str = "auto",
+        exact: bool = False,
     ) -> None: ...
-    def run(self, program: Program, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """inputs (tokens, dim) float32 C-contiguous -> outputs of the same shape; no GIL inside."""
+    def run(
+        self, program: Program, inputs: list[NDArray[np.float32]], threads: int = 1
+    ) -> list[NDArray[np.float32]]:
+        """inputs (tokens, dim) float32 C-contiguous -> outputs of the same shape; no GIL inside.
+
+        At most ``threads`` threads work on it; results do not depend on how many.
+        """
+    @property
+    def activations(self) -> str:
+        """What products read: float32, or copies that are rounded to bfloat16 or int8."""
     @property
     def kernels(self) -> str: ...

@@ -69,13 +69,15 @@ const cpu::Kernels& select_kernels(const std::string& name) {
 }
 
 std::unique_ptr<Executor> make_executor(std::shared_ptr<PackedWeights> weights,
-                                        const Array<float>& constants, const std::string& kernels) {
+                                        const Array<float>& constants, const std::string& kernels,
+                                        bool exact) {
   std::vector<float> copy(constants.data(), constants.data() + constants.size());
-  return std::make_unique<Executor>(std::move(weights), std::move(copy), select_kernels(kernels));
+  return std::make_unique<Executor>(std::move(weights), std::move(copy), select_kernels(kernels),
+                                    exact);
 }
 
 std::vector<Array<float>> run(const Executor& executor, const Program& program,
-                              const std::vector<Array<float>>& inputs) {
+                              const std::vector<Array<float>>& inputs, std::size_t threads) {
   const py::ssize_t dim = executor.weights().shape().dim;
   const py::ssize_t tokens = inputs.empty() ? 0 : inputs.front().size() / dim;
   std::vector<const float*> in;
@@ -93,9 +95,14 @@ std::vector<Array<float>> run(const Executor& executor, const Program& program,
   }
   {
     const py::gil_scoped_release release;
-    executor.run(program, in, out, static_cast<std::size_t>(tokens));
+    executor.run(program, in, out, static_cast<std::size_t>(tokens), threads);
   }
   return results;
+}
+
+const char* name(cpu::OperandType type) {
+  static const char* const names[] = {"float32", "bfloat16", "int8"};
+  return names[static_cast<std::size_t>(type)];
 }
 
 }  // namespace
@@ -124,7 +131,8 @@ PYBIND11_MODULE(_native, m) {
 
   py::class_<Executor>(m, "Executor")
       .def(py::init(&make_executor), py::arg("weights"), py::arg("constants"), py::kw_only(),
-           py::arg("kernels") = "auto")
-      .def("run", &run, py::arg("program"), py::arg("inputs"))
+           py::arg("kernels") = "auto", py::arg("exact") = false)
+      .def("run", &run, py::arg("program"), py::arg("inputs"), py::arg("threads") = 1)
+      .def_property_readonly("activations", [](const Executor& e) { return name(e.operand()); })
       .def_property_readonly("kernels", [](const Executor& e) { return e.kernels().name; });
 }

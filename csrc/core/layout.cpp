@@ -3,26 +3,19 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "cpu/kernels.h"
-
 namespace lreorg {
 namespace {
 
 constexpr std::uint32_t kLargestCount = 65536;  // the limit of CDFNetConfig
 constexpr std::size_t kAlignment = 64;
 
-std::size_t round_up(std::size_t value, std::size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 // Hands out offsets in the order in which a pass reads the tensors.
 class Allocator {
  public:
-  explicit Allocator(WeightType type) : weight_bytes_(weight_bytes(type)) {}
+  explicit Allocator(WeightType type) : type_(type) {}
 
   Tensor matrix(std::string name, std::size_t outputs, std::size_t inputs) {
-    const std::size_t elements = round_up(outputs, cpu::kPanel) * inputs;
-    return take(std::move(name), outputs, inputs, elements * weight_bytes_);
+    return take(std::move(name), outputs, inputs, matrix_bytes(type_, outputs, inputs));
   }
   Tensor vector(std::string name, std::size_t outputs) {
     return take(std::move(name), outputs, 0, outputs * sizeof(float));
@@ -36,35 +29,24 @@ class Allocator {
     return tensor;
   }
 
-  std::size_t weight_bytes_;
+  WeightType type_;
   std::size_t next_ = 0;
 };
 
-DenseTensors make_dense(Allocator& allocator, const Shape& shape, const std::string& name,
-                        std::size_t subnets) {
-  DenseTensors dense;
-  dense.wide = allocator.matrix(name + ".wide", subnets * shape.subnet_width(), shape.dim);
-  dense.bias = allocator.vector(name + ".bias", subnets * shape.subnet_width());
-  for (std::size_t s = 0; s < subnets; ++s) {
-    const std::string subnet = name + ".subnets." + std::to_string(s);
-    DenseTail tail;
-    for (std::size_t i = 1; i < kHiddenLayers; ++i) {
-      tail.chain[i - 1] =
-          allocator.matrix(subnet + ".chain." + std::to_string(i), shape.growth, i * shape.growth);
-    }
-    tail.output = allocator.matrix(subnet + ".output", shape.dim, shape.hidden());
-    dense.subnets.push_back(std::move(tail));
-  }
-  return dense;
-}
+const char* const kRoleNames[kRoles] = {"add", "scale", "shift"};
 
-void visit_dense(const DenseTensors& dense, const std::function<void(const Tensor&)>& visit) {
-  visit(dense.wide);
-  visit(dense.bias);
-  for (const DenseTail& tail : dense.subnets) {
-    for (const Tensor& chain : tail.chain) visit(chain);
-    visit(tail.output);
+DenseSubnet make_dense(Allocator& allocator, const Shape& shape, const std::string& name) {
+  DenseSubnet subnet;
+  subnet.hidden = allocator.matrix(name + ".hidden", shape.hidden(), shape.dim);
+  subnet.hidden_bias = allocator.vector(name + ".hidden_bias", shape.hidden());
+  subnet.direct = allocator.matrix(name + ".direct", shape.dim, shape.dim);
+  subnet.output_bias = allocator.vector(name + ".output_bias", shape.dim);
+  for (std::size_t i = 1; i < kHiddenLayers; ++i) {
+    subnet.chain[i - 1] =
+        allocator.matrix(name + ".chain." + std::to_string(i), shape.growth, i * shape.growth);
   }
+  subnet.output = allocator.matrix(name + ".output", shape.dim, shape.hidden());
+  return subnet;
 }
 
 void check_count(const char* field, std::uint32_t value) {
@@ -77,17 +59,26 @@ void check_count(const char* field, std::uint32_t value) {
 }  // namespace
 
 WeightType weight_type(const std::string& name) {
-  if (name == "float32") return WeightType::float32;
-  if (name == "bfloat16") return WeightType::bfloat16;
-  throw std::invalid_argument("weight type '" + name + "' is unknown; use float32 or bfloat16.");
+  for (std::size_t i = 0; i < kWeightTypes; ++i) {
+    const WeightType type = static_cast<WeightType>(i);
+    if (name == weight_type_name(type)) return type;
+  }
+  throw std::invalid_argument("weight type '" + name +
+                              "' is unknown; use float32, bfloat16 or int8.");
 }
 
 const char* weight_type_name(WeightType type) {
-  return type == WeightType::float32 ? "float32" : "bfloat16";
+  static const char* const names[kWeightTypes] = {"float32", "bfloat16", "int8"};
+  return names[static_cast<std::size_t>(type)];
 }
 
-std::size_t weight_bytes(WeightType type) {
-  return type == WeightType::float32 ? 4 : 2;
+std::size_t panels_bytes(WeightType type, std::size_t outputs, std::size_t inputs) {
+  return round_up(outputs, kPanel) / kPanel * panel_bytes(type, inputs);
+}
+
+std::size_t matrix_bytes(WeightType type, std::size_t outputs, std::size_t inputs) {
+  const std::size_t scales = type == WeightType::int8 ? round_up(outputs, kPanel) : 0;
+  return panels_bytes(type, outputs, inputs) + scales * sizeof(float);
 }
 
 void Shape::validate() const {
@@ -102,10 +93,15 @@ void Shape::validate() const {
 }
 
 void BlockTensors::for_each(const std::function<void(const Tensor&)>& visit) const {
-  visit(condition_add);
-  visit(condition_scale_shift);
-  visit_dense(dense_add, visit);
-  visit_dense(dense_scale_shift, visit);
+  for (const Tensor& tensor : condition) visit(tensor);
+  for (const DenseSubnet& subnet : dense) {
+    visit(subnet.hidden);
+    visit(subnet.hidden_bias);
+    visit(subnet.direct);
+    visit(subnet.output_bias);
+    for (const Tensor& tensor : subnet.chain) visit(tensor);
+    visit(subnet.output);
+  }
 }
 
 Layout make_layout(const Shape& shape, WeightType type) {
@@ -115,11 +111,13 @@ Layout make_layout(const Shape& shape, WeightType type) {
   for (std::uint32_t b = 0; b < shape.num_blocks; ++b) {
     const std::string name = "blocks." + std::to_string(b);
     BlockTensors block;
-    block.condition_add = allocator.matrix(name + ".condition_add", shape.dim, shape.dim);
-    block.condition_scale_shift =
-        allocator.matrix(name + ".condition_scale_shift", std::size_t{2} * shape.dim, shape.dim);
-    block.dense_add = make_dense(allocator, shape, name + ".dense_add", 1);
-    block.dense_scale_shift = make_dense(allocator, shape, name + ".dense_scale_shift", 2);
+    for (std::size_t role = 0; role < kRoles; ++role) {
+      block.condition[role] =
+          allocator.matrix(name + ".condition." + kRoleNames[role], shape.dim, shape.dim);
+    }
+    for (std::size_t role = 0; role < kRoles; ++role) {
+      block.dense[role] = make_dense(allocator, shape, name + ".dense." + kRoleNames[role]);
+    }
     layout.blocks.push_back(std::move(block));
   }
   layout.payload_bytes = allocator.bytes();

@@ -8,16 +8,19 @@
 #include <string>
 #include <vector>
 
+#include "packing.h"
+
 namespace lreorg {
 
 inline constexpr std::size_t kHiddenLayers = 4;  // of a dense subnet, Eq. 2
 inline constexpr float kLeakySlope = 0.01f;
 
-enum class WeightType : std::uint32_t { float32 = 0, bfloat16 = 1 };
-
 WeightType weight_type(const std::string& name);
 const char* weight_type_name(WeightType type);
-std::size_t weight_bytes(WeightType type);
+
+// Bytes of a matrix's panels, and with the scales of int8.
+std::size_t panels_bytes(WeightType type, std::size_t outputs, std::size_t inputs);
+std::size_t matrix_bytes(WeightType type, std::size_t outputs, std::size_t inputs);
 
 struct Shape {
   std::uint32_t dim;
@@ -29,7 +32,6 @@ struct Shape {
   // Throws std::invalid_argument when a field is out of range.
   void validate() const;
   std::size_t hidden() const { return kHiddenLayers * growth; }
-  std::size_t subnet_width() const { return hidden() + dim; }
 };
 
 // A matrix (outputs x inputs) in panels, or a vector of `outputs` floats when inputs is 0.
@@ -42,26 +44,25 @@ struct Tensor {
   bool is_vector() const { return inputs == 0; }
 };
 
-// What remains of one dense subnet after the wide product: hidden layer i > 0 reads the i layers
-// before it (growth x i growth), and the output reads all four (dim x 4 growth).
-struct DenseTail {
+// A condition block's subnets, or a dense block's.
+enum Role : std::size_t { kAdd = 0, kScale = 1, kShift = 2 };
+inline constexpr std::size_t kRoles = 3;
+
+// A dense subnet, split by what its layers read: the stream's part of the four hidden layers in one
+// (4 growth x dim), the stream's part of the output (dim x dim); then hidden layer i > 0 reads the
+// i layers before it (growth x i growth), and the output reads all four (dim x 4 growth).
+struct DenseSubnet {
+  Tensor hidden;
+  Tensor hidden_bias;
+  Tensor direct;
+  Tensor output_bias;
   std::array<Tensor, kHiddenLayers - 1> chain;
   Tensor output;
 };
 
-// One (add) or two (scale, shift) dense subnets that read the same stream. For each subnet the wide
-// product makes 4 growth hidden pre-activations, then dim outputs.
-struct DenseTensors {
-  Tensor wide;
-  Tensor bias;
-  std::vector<DenseTail> subnets;
-};
-
 struct BlockTensors {
-  Tensor condition_add;          // dim x dim
-  Tensor condition_scale_shift;  // 2 dim x dim: scale, then shift
-  DenseTensors dense_add;
-  DenseTensors dense_scale_shift;
+  std::array<Tensor, kRoles> condition;  // dim x dim each
+  std::array<DenseSubnet, kRoles> dense;
 
   void for_each(const std::function<void(const Tensor&)>& visit) const;
 };

@@ -4,11 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 #include <string>
-
-#include "cpu/kernels.h"
 
 static_assert(std::endian::native == std::endian::little, "the packed format is little-endian");
 
@@ -16,8 +13,7 @@ namespace lreorg {
 namespace {
 
 constexpr char kMagic[9] = "LREORGPK";
-constexpr std::uint32_t kVersion = 1;
-constexpr std::align_val_t kAlignment{64};
+constexpr std::uint32_t kVersion = 2;
 
 // FNV-1a over 64-bit words: it catches damage, not malice, and runs at memory speed.
 std::uint64_t checksum(const PackedHeader& header, const std::byte* payload) {
@@ -54,18 +50,52 @@ void store(double value, std::uint16_t* to) {
   *to = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) >> 16);
 }
 
-// Row-major (outputs x inputs) to panels: [outputs / kPanel][inputs][kPanel]. The padding of the
-// last panel stays zero.
-template <typename Weight>
-void pack_matrix(const Tensor& tensor, const double* source, std::byte* to) {
-  Weight* panel = reinterpret_cast<Weight*>(to);
-  for (std::size_t first = 0; first < tensor.outputs; first += cpu::kPanel) {
-    const std::size_t columns = std::min(cpu::kPanel, tensor.outputs - first);
-    for (std::size_t input = 0; input < tensor.inputs; ++input, panel += cpu::kPanel) {
-      for (std::size_t c = 0; c < columns; ++c) {
-        store(source[(first + c) * tensor.inputs + input], panel + c);
+// The weights of `Inputs` neighbouring inputs lie together per column, see packing.h. What pads the
+// panels is there already.
+template <std::size_t Inputs, typename Weight, typename Store>
+void pack_panels(const Tensor& tensor, const double* source, std::size_t depth, Weight* panel,
+                 Store store_weight) {
+  for (std::size_t first = 0; first < tensor.outputs; first += kPanel, panel += depth * kPanel) {
+    const std::size_t columns = std::min(kPanel, tensor.outputs - first);
+    for (std::size_t c = 0; c < columns; ++c) {
+      const double* row = source + (first + c) * tensor.inputs;
+      for (std::size_t k = 0; k < tensor.inputs; ++k) {
+        store_weight(first + c, row[k], panel + (k / Inputs * kPanel + c) * Inputs + k % Inputs);
       }
     }
+  }
+}
+
+// Symmetric, one scale per output: the largest weight becomes 127.
+void pack_int8(const Tensor& tensor, const double* source, std::byte* to) {
+  std::memset(to, kInt8Offset, panels_bytes(WeightType::int8, tensor.outputs, tensor.inputs));
+  float* scales = reinterpret_cast<float*>(
+      to + panels_bytes(WeightType::int8, tensor.outputs, tensor.inputs));
+  for (std::size_t i = 0; i < tensor.outputs; ++i) {
+    double largest = 0;
+    for (std::size_t k = 0; k < tensor.inputs; ++k) {
+      largest = std::max(largest, std::abs(source[i * tensor.inputs + k]));
+    }
+    store(largest / 127, scales + i);
+  }
+  pack_panels<4>(tensor, source, padded_inputs(WeightType::int8, tensor.inputs),
+                 reinterpret_cast<std::uint8_t*>(to),
+                 [scales](std::size_t output, double weight, std::uint8_t* at) {
+                   const double scale = scales[output];
+                   const double value = scale > 0 ? std::nearbyint(weight / scale) : 0;
+                   *at = static_cast<std::uint8_t>(kInt8Offset + std::clamp(value, -127., 127.));
+                 });
+}
+
+void pack_matrix(const Tensor& tensor, const double* source, WeightType type, std::byte* to) {
+  const auto plain = [](std::size_t, double weight, auto* at) { store(weight, at); };
+  const std::size_t depth = padded_inputs(type, tensor.inputs);
+  if (type == WeightType::float32) {
+    pack_panels<1>(tensor, source, depth, reinterpret_cast<float*>(to), plain);
+  } else if (type == WeightType::bfloat16) {
+    pack_panels<2>(tensor, source, depth, reinterpret_cast<std::uint16_t*>(to), plain);
+  } else {
+    pack_int8(tensor, source, to);
   }
 }
 
@@ -76,14 +106,16 @@ void pack_tensor(const Tensor& tensor, const Source& source, WeightType type, st
                                 std::to_string(tensor.outputs) + " x " +
                                 std::to_string(tensor.inputs) + ".");
   }
-  if (tensor.is_vector()) {
-    for (std::size_t i = 0; i < tensor.outputs; ++i) {
-      store(source.data[i], reinterpret_cast<float*>(to) + i);
-    }
-  } else if (type == WeightType::float32) {
-    pack_matrix<float>(tensor, source.data, to);
-  } else {
-    pack_matrix<std::uint16_t>(tensor, source.data, to);
+  const double* end = source.data + source.rows * std::max<std::size_t>(source.columns, 1);
+  if (!std::all_of(source.data, end, [](double value) { return std::isfinite(value); })) {
+    throw std::invalid_argument("it holds values that are not finite.");
+  }
+  if (!tensor.is_vector()) {
+    pack_matrix(tensor, source.data, type, to);
+    return;
+  }
+  for (std::size_t i = 0; i < tensor.outputs; ++i) {
+    store(source.data[i], reinterpret_cast<float*>(to) + i);
   }
 }
 
@@ -100,8 +132,9 @@ PackedHeader read_header(std::string_view bytes) {
                                           " is unknown; this build reads version " +
                                           std::to_string(kVersion) + ".");
   require(header.header_bytes == sizeof(header), "the header has an unknown size.");
-  require(header.panel == cpu::kPanel, "the panel width is not the one of this build.");
-  require(header.weight_type <= static_cast<std::uint32_t>(WeightType::bfloat16),
+  require(header.panel == kPanel && header.group == kGroup,
+          "the panel width or the group is not the one of this build.");
+  require(header.weight_type < kWeightTypes,
           "the weight type is unknown.");
   require(header.payload_bytes == bytes.size() - sizeof(header),
           "the payload is truncated or too long.");
@@ -110,16 +143,11 @@ PackedHeader read_header(std::string_view bytes) {
 
 }  // namespace
 
-void PackedWeights::Release::operator()(std::byte* memory) const {
-  ::operator delete[](memory, kAlignment);
-}
-
 PackedWeights::PackedWeights(const Shape& shape, WeightType type)
-    : shape_(shape), type_(type), layout_(make_layout(shape, type)) {
-  const std::size_t bytes = sizeof(PackedHeader) + layout_.payload_bytes;
-  memory_.reset(static_cast<std::byte*>(::operator new[](bytes, kAlignment)));
-  std::memset(memory_.get(), 0, bytes);
-}
+    : shape_(shape),
+      type_(type),
+      layout_(make_layout(shape, type)),
+      memory_(sizeof(PackedHeader) + layout_.payload_bytes) {}
 
 PackedHeader PackedWeights::make_header() const {
   PackedHeader header{};
@@ -132,7 +160,8 @@ PackedHeader PackedWeights::make_header() const {
   header.growth = shape_.growth;
   header.clamp = shape_.clamp;
   header.weight_type = static_cast<std::uint32_t>(type_);
-  header.panel = cpu::kPanel;
+  header.panel = kPanel;
+  header.group = kGroup;
   header.payload_bytes = layout_.payload_bytes;
   header.checksum = checksum(header, payload());
   return header;
@@ -151,7 +180,7 @@ PackedWeights PackedWeights::pack(const Shape& shape, WeightType type,
     });
   }
   const PackedHeader header = packed.make_header();
-  std::memcpy(packed.memory_.get(), &header, sizeof(header));
+  std::memcpy(packed.memory_.data(), &header, sizeof(header));
   return packed;
 }
 
@@ -161,18 +190,27 @@ PackedWeights PackedWeights::from_bytes(std::string_view bytes) {
   PackedWeights packed(shape, static_cast<WeightType>(header.weight_type));
   require(header.payload_bytes == packed.layout_.payload_bytes,
           "the payload does not have the size that the shape asks for.");
-  std::memcpy(packed.memory_.get(), bytes.data(), bytes.size());
+  std::memcpy(packed.memory_.data(), bytes.data(), bytes.size());
   require(header.checksum == checksum(header, packed.payload()), "the checksum is wrong.");
   return packed;
 }
 
 std::string_view PackedWeights::bytes() const {
-  return {reinterpret_cast<const char*>(memory_.get()),
+  return {reinterpret_cast<const char*>(memory_.data()),
           sizeof(PackedHeader) + layout_.payload_bytes};
 }
 
 const std::byte* PackedWeights::data(const Tensor& tensor) const {
   return payload() + tensor.offset;
+}
+
+const float* PackedWeights::vector(const Tensor& tensor) const {
+  return reinterpret_cast<const float*>(data(tensor));
+}
+
+const float* PackedWeights::scales(const Tensor& matrix) const {
+  const std::size_t panels = panels_bytes(type_, matrix.outputs, matrix.inputs);
+  return reinterpret_cast<const float*>(data(matrix) + panels);
 }
 
 }  // namespace lreorg

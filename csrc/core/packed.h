@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string_view>
 
 #include "core/layout.h"
+#include "core/memory.h"
 
 namespace lreorg {
 
@@ -23,7 +23,7 @@ struct PackedHeader {
   float clamp;
   std::uint32_t weight_type;  // WeightType
   std::uint32_t panel;        // output columns per panel
-  std::uint32_t reserved;     // 0
+  std::uint32_t group;        // what inputs are padded to a multiple of
   std::uint64_t payload_bytes;
   std::uint64_t checksum;  // of the payload and of the header with this field 0
 };
@@ -52,20 +52,20 @@ class PackedWeights {
   WeightType type() const { return type_; }
   const Layout& layout() const { return layout_; }
   const std::byte* data(const Tensor& tensor) const;
+  const float* vector(const Tensor& tensor) const;
+  // int8 only: one scale per output.
+  const float* scales(const Tensor& matrix) const;
 
  private:
-  struct Release {
-    void operator()(std::byte* memory) const;
-  };
 
   PackedWeights(const Shape& shape, WeightType type);
   PackedHeader make_header() const;
-  std::byte* payload() const { return memory_.get() + sizeof(PackedHeader); }
+  std::byte* payload() const { return memory_.data() + sizeof(PackedHeader); }
 
   Shape shape_;
   WeightType type_;
   Layout layout_;
-  std::unique_ptr<std::byte[], Release> memory_;  // header and payload, 64-byte aligned
+  Memory memory_;  // header and payload
 };
 
 }  // namespace lreorg

@@ -1,28 +1,58 @@
 // The arithmetic of one CDFNet step on a CPU, as a table of functions per instruction set.
 //
-// Weights are packed in panels of kPanel output columns: for every input index, kPanel weights lie
-// side by side, and the last panel is padded with zeros. All variants read the same layout, so one
-// packed file serves every machine. Activations are row-major float, one row per token.
+// All of it works on ranges of columns that the caller chooses, so that threads can share a step.
+// A row's result never depends on which rows or columns are computed with it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "packing.h"
+
 namespace lreorg::cpu {
 
-inline constexpr std::size_t kPanel = 16;
+// What a product reads as its left side.
+//   float32   the activations themselves, row-major
+//   bfloat16  rounded copies, [input / kGroup][row][kGroup]
+//   int8      the same order; each row has a scale for each group of inputs
+// In the copies a row's group has a fixed distance to the next row's, and is one row of an AMX tile.
+enum class OperandType { float32, bfloat16, int8 };
 
-// out (rows x columns) = or += in (rows x depth) * panels. Strides count floats.
+// One row's group of int8 activations: activation = scale * value. The sum of the values times
+// -128 cancels the offset of the weights.
+struct Int8Group {
+  float scale;
+  std::int32_t offset;
+};
+
+struct Operand {
+  const void* values;
+  std::size_t stride;       // elements: from row to row (float32), from group to group (the copies)
+  const Int8Group* groups;  // int8 only: [input / kGroup][row], as far apart as stride / kGroup
+};
+
+// out (rows x columns) = or += in (rows x depth) * panels.
 struct Product {
   std::size_t rows;
   std::size_t depth;
   std::size_t columns;
-  const float* in;
-  std::size_t in_stride;
-  const void* panels;  // float or bfloat16, by the function that is called
+  Operand in;
+  const void* panels;         // of these columns, see packing.h
+  const float* column_scale;  // int8 weights only, of these columns
   float* out;
   std::size_t out_stride;
   bool accumulate;
+};
+
+// Makes the copies from columns of a row-major matrix; `columns` starts at a group's first.
+struct Rounding {
+  std::size_t rows;
+  std::size_t columns;  // a last group that is not full is padded with zeros
+  const float* in;
+  std::size_t in_stride;
+  void* out;           // the first group's first row
+  std::size_t stride;  // elements from group to group
+  Int8Group* groups;   // int8 only
 };
 
 // stream (rows x dim) changes by what a subnet said about the other stream.
@@ -39,11 +69,18 @@ struct Coupling {
   float clamp;
 };
 
+// How products with one type of weights are made.
+struct Arithmetic {
+  OperandType operand;
+  void (*product)(const Product&);
+  void (*round)(const Rounding&);  // null when the operand is float32
+};
+
 struct Kernels {
   const char* name;
   bool (*supported)();
-  void (*product_float32)(const Product&);
-  void (*product_bfloat16)(const Product&);
+  Arithmetic fast[kWeightTypes];   // by WeightType; activations as the instructions like them
+  Arithmetic exact[kWeightTypes];  // float32 activations
   void (*add)(const Coupling&);            // stream += shift
   void (*subtract)(const Coupling&);       // stream -= shift
   void (*scale_shift)(const Coupling&);    // stream = stream * e(scale) + shift
@@ -51,9 +88,12 @@ struct Kernels {
   // values (rows x columns) = leaky_relu(values + constant), in place.
   void (*leaky)(std::size_t rows, std::size_t columns, float* values, std::size_t stride,
                 const float* constant, float slope);
+  // Set up and give back what a thread needs around products; null where it needs nothing.
+  void (*enter_thread)();
+  void (*leave_thread)();
 };
 
-// All variants that this build has, widest first; the last one runs everywhere.
+// All variants that this build has, fastest first; the last one runs everywhere.
 struct KernelList {
   const Kernels* const* items;
   std::size_t size;

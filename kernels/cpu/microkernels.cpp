@@ -26,7 +26,7 @@ namespace {
 
 // kRows x kVectors accumulators, the kVectors weights and one broadcast fit the register file.
 #if defined(__AVX512F__)
-constexpr std::size_t kVectorBytes = 64, kRows = 14;
+constexpr std::size_t kVectorBytes = 64, kRows = 24;
 #elif defined(__AVX2__)
 constexpr std::size_t kVectorBytes = 32, kRows = 6;
 #elif defined(__aarch64__)
@@ -39,36 +39,66 @@ constexpr std::size_t kVectors = kPanel / kLanes;
 
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 typedef std::uint32_t Bits __attribute__((vector_size(kVectorBytes)));
-typedef std::uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2)));
 
-inline __attribute__((always_inline)) Vector load(const float* from) {
-  Vector value;
+template <typename To, typename From>
+inline __attribute__((always_inline)) To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <typename To>
+inline __attribute__((always_inline)) To load(const void* from) {
+  To value;
   __builtin_memcpy(&value, from, sizeof(value));
   return value;
 }
 
-// A bfloat16 is the upper half of a float.
-inline __attribute__((always_inline)) Vector load(const std::uint16_t* from) {
-  HalfBits half;
-  __builtin_memcpy(&half, from, sizeof(half));
-  const Bits bits = __builtin_convertvector(half, Bits) << 16;
-  Vector value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
-}
+// The weights of `inputs` neighbouring inputs lie together in one word per column; part() is the
+// i-th of them.
+struct Float32Weights {
+  static constexpr std::size_t kInputs = 1;
+  static constexpr WeightType kType = WeightType::float32;
+  static Vector part(Bits word, std::size_t) { return bit_cast<Vector>(word); }
+};
+struct Bfloat16Weights {
+  static constexpr std::size_t kInputs = 2;
+  static constexpr WeightType kType = WeightType::bfloat16;
+  // A bfloat16 is the upper half of a float.
+  static Vector part(Bits word, std::size_t i) {
+    return bit_cast<Vector>(i == 0 ? word << 16 : word & 0xFFFF0000u);
+  }
+};
+struct Int8Weights {
+  static constexpr std::size_t kInputs = 4;
+  static constexpr WeightType kType = WeightType::int8;
+  static Vector part(Bits word, std::size_t i) {
+    typedef std::int32_t Integers __attribute__((vector_size(kVectorBytes)));
+    const Bits value = (word >> static_cast<std::uint32_t>(8 * i)) & 0xFFu;
+    return __builtin_convertvector(bit_cast<Integers>(value) - kInt8Offset, Vector);
+  }
+};
 
-template <typename Weight, std::size_t Rows>
-void block(const Product& p, std::size_t row, std::size_t column, const Weight* panel) {
-  const float* in = p.in + row * p.in_stride;
-  Vector sum[Rows][kVectors] = {};
-  for (std::size_t k = 0; k < p.depth; ++k) {
+template <typename Weights, std::size_t Rows>
+inline __attribute__((always_inline)) void multiply_word(Vector (&sum)[Rows][kVectors],
+                                                         const Bits (&word)[kVectors],
+                                                         const float* in, std::size_t stride,
+                                                         std::size_t inputs) {
+  for (std::size_t i = 0; i < inputs; ++i) {
     Vector weight[kVectors];
-    for (std::size_t v = 0; v < kVectors; ++v) weight[v] = load(panel + k * kPanel + v * kLanes);
+    for (std::size_t v = 0; v < kVectors; ++v) weight[v] = Weights::part(word[v], i);
     for (std::size_t r = 0; r < Rows; ++r) {
-      const float a = in[r * p.in_stride + k];
+      const float a = in[r * stride + i];
       for (std::size_t v = 0; v < kVectors; ++v) sum[r][v] += a * weight[v];
     }
   }
+}
+
+template <std::size_t Rows>
+inline __attribute__((always_inline)) void store(const Product& p, std::size_t row,
+                                                 std::size_t column,
+                                                 const Vector (&sum)[Rows][kVectors]) {
   const std::size_t valid = p.columns - column < kPanel ? p.columns - column : kPanel;
   for (std::size_t r = 0; r < Rows; ++r) {
     float* out = p.out + (row + r) * p.out_stride + column;
@@ -82,26 +112,58 @@ void block(const Product& p, std::size_t row, std::size_t column, const Weight* 
   }
 }
 
-// Runs block<Weight, rows> for a number of rows that is known only at run time.
-template <typename Weight, std::size_t Rows>
-void rest(const Product& p, std::size_t row, std::size_t column, const Weight* panel,
-          std::size_t rows) {
+template <typename Weights, std::size_t Rows>
+void block(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
+  constexpr std::size_t kInputs = Weights::kInputs;
+  const std::size_t stride = p.in.stride;
+  const float* in = static_cast<const float*>(p.in.values) + row * stride;
+  Vector sum[Rows][kVectors] = {};
+  const auto words = [&](std::size_t k, Bits(&word)[kVectors]) {
+    const std::byte* from = panel + k / kInputs * kPanel * sizeof(float);
+    for (std::size_t v = 0; v < kVectors; ++v) word[v] = load<Bits>(from + v * kVectorBytes);
+  };
+  Bits word[kVectors];
+  const std::size_t whole = p.depth / kInputs * kInputs;
+  for (std::size_t k = 0; k < whole; k += kInputs) {
+    words(k, word);
+    multiply_word<Weights, Rows>(sum, word, in + k, stride, kInputs);
+  }
+  if (whole < p.depth) {  // the padding of the weights has no activations
+    words(whole, word);
+    multiply_word<Weights, Rows>(sum, word, in + whole, stride, p.depth - whole);
+  }
+  if constexpr (Weights::kType == WeightType::int8) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const Vector scale = load<Vector>(p.column_scale + column + v * kLanes);
+      for (std::size_t r = 0; r < Rows; ++r) sum[r][v] *= scale;
+    }
+  }
+  store<Rows>(p, row, column, sum);
+}
+
+// Runs block<Weights, rows> for a number of rows that is known only at run time.
+template <typename Weights, std::size_t Rows>
+void rows_block(const Product& p, std::size_t row, std::size_t column, const std::byte* panel,
+                std::size_t rows) {
   if (rows == Rows) {
-    block<Weight, Rows>(p, row, column, panel);
+    block<Weights, Rows>(p, row, column, panel);
   } else if constexpr (Rows > 1) {
-    rest<Weight, Rows - 1>(p, row, column, panel, rows);
+    rows_block<Weights, Rows - 1>(p, row, column, panel, rows);
   }
 }
 
-template <typename Weight>
+template <typename Weights>
 void product(const Product& p) {
-  const Weight* panel = static_cast<const Weight*>(p.panels);
+  const std::byte* panel = static_cast<const std::byte*>(p.panels);
+  const std::size_t blocks = (p.rows + kRows - 1) / kRows;
   // Panels outside, rows inside: a panel (16 KB at depth 512 in bfloat16) is read from memory once
-  // and then stays in the first-level cache.
-  for (std::size_t column = 0; column < p.columns; column += kPanel, panel += p.depth * kPanel) {
-    std::size_t row = 0;
-    for (; row + kRows <= p.rows; row += kRows) block<Weight, kRows>(p, row, column, panel);
-    if (row < p.rows) rest<Weight, kRows>(p, row, column, panel, p.rows - row);
+  // and then stays in the first-level cache. Blocks of rows are of about equal size.
+  for (std::size_t column = 0; column < p.columns; column += kPanel) {
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const std::size_t first = p.rows * b / blocks;
+      rows_block<Weights, kRows>(p, first, column, panel, p.rows * (b + 1) / blocks - first);
+    }
+    panel += panel_bytes(Weights::kType, p.depth);
   }
 }
 
@@ -191,13 +253,19 @@ void leaky(std::size_t rows, std::size_t columns, float* values, std::size_t str
 const Kernels kernels = {
     LREORG_NAME(LREORG_VARIANT),
     LREORG_SUPPORTED(LREORG_VARIANT),
-    product<float>,
-    product<std::uint16_t>,
+    {{OperandType::float32, product<Float32Weights>, nullptr},
+     {OperandType::float32, product<Bfloat16Weights>, nullptr},
+     {OperandType::float32, product<Int8Weights>, nullptr}},
+    {{OperandType::float32, product<Float32Weights>, nullptr},
+     {OperandType::float32, product<Bfloat16Weights>, nullptr},
+     {OperandType::float32, product<Int8Weights>, nullptr}},
     add,
     subtract,
     scale_shift,
     unscale_shift,
     leaky,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace LREORG_VARIANT

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -19,11 +20,28 @@ from torch import Tensor
 from lreorg_fast.cdfnet.folding import KeywordFold, fold
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.schedule import Plan
+from lreorg_fast.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from lreorg_fast import _native
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
+
+# Names one of the instruction sets of build_config()["cpu_kernels"], for tests and comparisons.
+ISA_VARIABLE = "LREORG_CPU_ISA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """What a runner is asked for.
+
+    Attributes:
+        dtype: how weights are stored.
+        exact: products read float32 activations even where rounded ones are faster.
+    """
+
+    dtype: str
+    exact: bool
 
 
 class Runner(Protocol):
@@ -64,11 +82,12 @@ class BackendInfo:
     unavailable: Callable[[], str | None]
     dtypes: tuple[str, ...]
     devices: tuple[str, ...] | None
-    build: Callable[[CDFNet, Mapping[str, Tensor], str], Runner] | None
+    build: Callable[[CDFNet, Mapping[str, Tensor], Precision], Runner] | None
 
 
 class ReferenceRunner:
-    """The reference network, pass by pass. bfloat16 here means weights rounded to bfloat16."""
+    """The reference network, pass by pass. bfloat16 here means weights rounded to bfloat16;
+    activations are never rounded."""
 
     def __init__(self, net: CDFNet, keywords: Mapping[str, Tensor]) -> None:
         self._net = net
@@ -79,11 +98,14 @@ class ReferenceRunner:
         }
 
     @classmethod
-    def build(cls, net: CDFNet, keywords: Mapping[str, Tensor], dtype: str) -> ReferenceRunner:
+    def build(
+        cls, net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision
+    ) -> ReferenceRunner:
         own = copy.deepcopy(net).eval().requires_grad_(False)
-        if dtype == "bfloat16":
+        if precision.dtype == "bfloat16":
             own = own.to(torch.bfloat16)
-        return cls(own.to(torch.float64 if dtype == "float64" else torch.float32), keywords)
+        double = precision.dtype == "float64"
+        return cls(own.to(torch.float64 if double else torch.float32), keywords)
 
     def prepare(self, plan: Plan) -> Run:
         def run(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -107,6 +129,7 @@ class ReferenceRunner:
             "device": str(self.device),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "activations": str(self.compute_dtype).removeprefix("torch."),
         }
 
     def with_keywords(self, keywords: Mapping[str, Tensor]) -> ReferenceRunner:
@@ -114,40 +137,56 @@ class ReferenceRunner:
 
 
 class NativeRunner:
-    """The C++ engine: folded weights packed once, a whole plan in one call without the GIL."""
+    """The C++ engine: folded weights packed once, a whole plan in one call without the GIL.
+
+    At most ``torch.get_num_threads()`` threads work on a call; results do not depend on how many.
+    """
 
     device = torch.device("cpu")
     compute_dtype = torch.float32
 
     def __init__(
-        self, weights: _native.PackedWeights, fold: KeywordFold, keywords: Mapping[str, Tensor]
+        self,
+        weights: _native.PackedWeights,
+        fold: KeywordFold,
+        keywords: Mapping[str, Tensor],
+        exact: bool,
     ) -> None:
         from lreorg_fast import _native
 
         self._weights = weights
         self._fold = fold
+        self._exact = exact
         self._index = {name: i for i, name in enumerate(keywords)}
         tables = [fold.table(k.detach().cpu().double().numpy()) for k in keywords.values()]
-        self._executor = _native.Executor(weights, np.asarray(tables, dtype=np.float32))
+        self._executor = _native.Executor(
+            weights,
+            np.asarray(tables, dtype=np.float32),
+            kernels=_instruction_set(_native.build_config()["cpu_kernels"]),
+            exact=exact,
+        )
 
     @classmethod
-    def build(cls, net: CDFNet, keywords: Mapping[str, Tensor], dtype: str) -> NativeRunner:
+    def build(
+        cls, net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision
+    ) -> NativeRunner:
         from lreorg_fast import _native
 
         folded = fold(net)
         weights = _native.PackedWeights.pack(
             **net.config.to_dict(),
-            dtype=cast(Literal["float32", "bfloat16"], dtype),
+            dtype=cast(Literal["float32", "bfloat16", "int8"], precision.dtype),
             tensors=folded.tensors(),
         )
-        return cls(weights, folded.keywords, keywords)
+        return cls(weights, folded.keywords, keywords, precision.exact)
 
     def prepare(self, plan: Plan) -> Run:
         program = native_program(plan, self._index)
 
         def run(inputs: Sequence[Tensor]) -> list[Tensor]:
             arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-            return [torch.from_numpy(array) for array in self._executor.run(program, arrays)]
+            results = self._executor.run(program, arrays, torch.get_num_threads())
+            return [torch.from_numpy(array) for array in results]
 
         return run
 
@@ -158,13 +197,25 @@ class NativeRunner:
         return {
             "device": "cpu",
             "kernels": self._executor.kernels,
+            "activations": self._executor.activations,
             "compiler": config["compiler"],
-            "threads": 1,
+            "threads": torch.get_num_threads(),
             "packed_bytes": self._weights.nbytes,
         }
 
     def with_keywords(self, keywords: Mapping[str, Tensor]) -> NativeRunner:
-        return NativeRunner(self._weights, self._fold, keywords)
+        return NativeRunner(self._weights, self._fold, keywords, self._exact)
+
+
+def _instruction_set(supported: Sequence[str]) -> str:
+    """What the environment asks for, else the fastest."""
+    name = os.environ.get(ISA_VARIABLE, supported[0])
+    if name not in supported:
+        raise BackendUnavailable(
+            f"{ISA_VARIABLE} is {name!r}, which this machine or build cannot run; unset it or "
+            f"choose one of {', '.join(supported)}."
+        )
+    return name
 
 
 def native_program(plan: Plan, keywords: Mapping[str, int]) -> _native.Program:
@@ -215,7 +266,13 @@ def _triton_unavailable() -> str | None:
 BACKENDS: tuple[BackendInfo, ...] = (
     BackendInfo("cuda", _cuda_unavailable, ("bfloat16",), ("cuda",), None),
     BackendInfo("triton", _triton_unavailable, ("bfloat16",), ("cuda",), None),
-    BackendInfo("cpu", _cpu_unavailable, ("float32", "bfloat16"), ("cpu",), NativeRunner.build),
+    BackendInfo(
+        "cpu",
+        _cpu_unavailable,
+        ("float32", "bfloat16", "int8"),
+        ("cpu",),
+        NativeRunner.build,
+    ),
     BackendInfo(
         "reference", lambda: None, ("float32", "bfloat16", "float64"), None, ReferenceRunner.build
     ),

@@ -11,12 +11,13 @@ from torch import Tensor
 
 import lreorg_fast
 from lreorg_fast import log
-from lreorg_fast.cdfnet.backends import BACKENDS, BackendInfo, Run, Runner
+from lreorg_fast.cdfnet.backends import BACKENDS, BackendInfo, Precision, Run, Runner
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.schedule import Direction, Plan, plan, single
 from lreorg_fast.errors import BackendUnavailable, ConfigError, PrivacyError
 
-DTYPES = ("bfloat16", "float32", "float64")
+DTYPES = ("bfloat16", "float32", "float64", "int8")
+ACTIVATIONS = ("auto", "float32")
 
 
 def available_backends() -> dict[str, bool | str]:
@@ -29,6 +30,7 @@ def compile(
     keywords: Mapping[str, Tensor],
     backend: str = "auto",
     dtype: str = "bfloat16",
+    activations: str = "auto",
 ) -> Engine:
     """Fold, round and pack a network for one backend. The network is copied, not kept.
 
@@ -37,8 +39,13 @@ def compile(
         keywords: features by name, each (cond_dim,), finite; any names.
         backend: "auto" (the fastest that runs here; the choice is logged), or a name from
             :func:`available_backends`.
-        dtype: how weights are stored: "bfloat16", "float32" or "float64". Streams and sums are
-            float32, with "float64" float64.
+        dtype: how weights are stored: "bfloat16", "float32", "float64", or "int8" (one scale per
+            output row; "cpu" only). Streams and sums are float32, with "float64" float64.
+        activations: what products read. "auto": copies rounded to bfloat16 or int8 where weights
+            are and the machine multiplies such pairs faster; the streams themselves stay
+            float32. "float32": never rounded, which is slower, but :meth:`Engine.fuse` then
+            inverts :meth:`Engine.disentangle` to float32's own rounding. docs/engine.md has the
+            errors of both.
 
     Raises:
         ConfigError: a keyword has the wrong width, or the dtype or backend is not offered.
@@ -46,13 +53,14 @@ def compile(
     """
     if not isinstance(net, CDFNet):
         raise ConfigError(f"net is a {type(net).__name__}; pass a lreorg_fast.CDFNet.")
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}.")
+    _check_choice("dtype", dtype, DTYPES)
+    _check_choice("activations", activations, ACTIVATIONS)
     features = _checked_keywords(keywords, net.config.cond_dim)
     device = next(net.parameters()).device.type
     info = _automatic(dtype, device) if backend == "auto" else _named(backend, dtype)
     assert info.build is not None  # the registry's promise: no kernels means unavailable
-    return Engine(info.name, dtype, net.config.dim, info.build(net, features, dtype), features)
+    runner = info.build(net, features, Precision(dtype, exact=activations == "float32"))
+    return Engine(info.name, dtype, net.config.dim, runner, features)
 
 
 class Engine:
@@ -207,7 +215,8 @@ def _named(name: str, dtype: str) -> BackendInfo:
     if dtype not in info.dtypes:
         raise ConfigError(
             f"backend {name!r} does not offer dtype {dtype!r}; it offers "
-            f"{', '.join(info.dtypes)}; backend='reference' offers all."
+            f"{', '.join(info.dtypes)}; {dtype} is offered by "
+            f"{', '.join(other.name for other in BACKENDS if dtype in other.dtypes)}."
         )
     return info
 
@@ -227,6 +236,11 @@ def _automatic(dtype: str, device: str) -> BackendInfo:
             return info
         passed_over.append(f"{info.name}: {reason}")
     raise BackendUnavailable(f"no backend can run: {'; '.join(passed_over)}.")
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; allowed are {', '.join(allowed)}.")
 
 
 def _checked_keywords(keywords: Mapping[str, Tensor], cond_dim: int) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ layouts are compared.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,14 +62,19 @@ class FoldedDense:
             results.append(part[:, hidden.shape[1] :] + hidden @ output.T)
         return np.stack(results)
 
-    def tensors(self, prefix: str) -> Iterator[tuple[str, Array]]:
-        """The arrays under the names that the packed format gives them."""
-        yield f"{prefix}.wide", self.wide
-        yield f"{prefix}.bias", self.bias
-        for s, (chain, output) in enumerate(zip(self.chains, self.outputs, strict=True)):
-            for i, matrix in enumerate(chain, start=1):
-                yield f"{prefix}.subnets.{s}.chain.{i}", matrix
-            yield f"{prefix}.subnets.{s}.output", output
+    def tensors(self, prefix: str, roles: Sequence[str]) -> Iterator[tuple[str, Array]]:
+        """The arrays, split by subnet, under the names that the packed format gives them."""
+        wides = np.split(self.wide, len(roles))
+        biases = np.split(self.bias, len(roles))
+        for s, role in enumerate(roles):
+            hidden = self.outputs[s].shape[1]
+            yield f"{prefix}.{role}.hidden", wides[s][:hidden]
+            yield f"{prefix}.{role}.hidden_bias", biases[s][:hidden]
+            yield f"{prefix}.{role}.direct", wides[s][hidden:]
+            yield f"{prefix}.{role}.output_bias", biases[s][hidden:]
+            for i, matrix in enumerate(self.chains[s], start=1):
+                yield f"{prefix}.{role}.chain.{i}", matrix
+            yield f"{prefix}.{role}.output", self.outputs[s]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +88,11 @@ class FoldedBlock:
 
     def tensors(self, prefix: str) -> Iterator[tuple[str, Array]]:
         """The arrays under the names that the packed format gives them."""
-        yield f"{prefix}.condition_add", self.condition_add
-        yield f"{prefix}.condition_scale_shift", self.condition_scale_shift
-        yield from self.dense_add.tensors(f"{prefix}.dense_add")
-        yield from self.dense_scale_shift.tensors(f"{prefix}.dense_scale_shift")
+        scale, shift = np.split(self.condition_scale_shift, 2)
+        for role, matrix in zip(CONDITION_ROLES, (self.condition_add, scale, shift), strict=True):
+            yield f"{prefix}.condition.{role}", matrix
+        yield from self.dense_add.tensors(f"{prefix}.dense", CONDITION_ROLES[:1])
+        yield from self.dense_scale_shift.tensors(f"{prefix}.dense", CONDITION_ROLES[1:])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,237 @@
+#include "core/pass.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lreorg {
+namespace {
+
+constexpr Role kAdditive[] = {kAdd};
+constexpr Role kAffine[] = {kScale, kShift};
+
+// An even share of `total`, cut at multiples of `unit`.
+Range share(std::size_t total, std::size_t unit, std::size_t rank, std::size_t size) {
+  const std::size_t units = (total + unit - 1) / unit;
+  return {std::min(total, units * rank / size * unit),
+          std::min(total, units * (rank + 1) / size * unit)};
+}
+
+}  // namespace
+
+Pass::Pass(const Model& model, Scratch& scratch, std::size_t tokens, std::size_t rank,
+           std::size_t size)
+    : model_(model),
+      shape_(model.weights.shape()),
+      scratch_(scratch),
+      tokens_(tokens),
+      rank_(rank),
+      size_(size),
+      columns_(share(shape_.dim, kGroup, rank, size)),
+      hidden_columns_(share(shape_.hidden(), kPanel, rank, size)) {}
+
+void Pass::run(const Step& step, std::span<float* const> values) {
+  step_ = &step;
+  copy_in(values);
+  const std::size_t lanes = step.lanes.size();
+  const std::size_t last = shape_.num_blocks - 1;
+  if (step.direction == Direction::disentangle) {
+    for (std::size_t b = 0; b <= last; ++b) {
+      forward(b, b == last ? lanes_using(&Lane::out2) : lanes);
+    }
+  } else {
+    for (std::size_t b = last + 1; b-- > 0;) {
+      inverse(b, b == 0 ? lanes_using(&Lane::out1) : lanes);
+    }
+  }
+  copy_out(values);
+}
+
+// Eq. 1 and 2. The last change of stream 2 is made for the first `lanes` lanes only: those after
+// them have no use for it.
+void Pass::forward(std::size_t block, std::size_t lanes) {
+  const std::size_t all = step_->lanes.size();
+  condition(block, kAdditive, all, 0, model_.kernels.add);
+  condition(block, kAffine, all, 1, model_.kernels.scale_shift);
+  dense(block, kAdditive, all, 0, model_.kernels.add);
+  dense(block, kAffine, lanes, 1, model_.kernels.scale_shift);
+}
+
+// Eq. 3 and 4; here stream 1 changes last.
+void Pass::inverse(std::size_t block, std::size_t lanes) {
+  const std::size_t all = step_->lanes.size();
+  dense(block, kAffine, all, 1, model_.kernels.unscale_shift);
+  dense(block, kAdditive, all, 0, model_.kernels.subtract);
+  condition(block, kAffine, all, 1, model_.kernels.unscale_shift);
+  condition(block, kAdditive, lanes, 0, model_.kernels.subtract);
+}
+
+void Pass::condition(std::size_t block, Roles roles, std::size_t lanes, std::size_t to,
+                     Couple couple) {
+  if (lanes == 0) return;
+  const std::size_t rows = lanes * tokens_;
+  const std::size_t from = 1 - to;
+  const BlockTensors& tensors = model_.weights.layout().blocks[block];
+  const cpu::Operand in = operand(scratch_.streams[from], scratch_.stream_copies[from]);
+  for (const Role role : roles) {
+    product(model_.arithmetic, tensors.condition[role], in, rows, columns_, out(role), false);
+  }
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    cpu::Coupling c = coupling({lane * tokens_, (lane + 1) * tokens_}, to);
+    c.scale_constant = constant(lane, block, kScale);
+    c.shift_constant = constant(lane, block, roles.back());
+    couple(c);
+  }
+  finish(to, rows);
+}
+
+// A dense subnet in four parts: the stream's products for all hidden layers at once, the stream's
+// product for the output (while slower threads still do the first), the short chain between the
+// hidden layers, and their share of the output.
+void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t to,
+                 Couple couple) {
+  if (lanes == 0) return;
+  const std::size_t rows = lanes * tokens_;
+  const std::size_t from = 1 - to;
+  const auto& subnets = model_.weights.layout().blocks[block].dense;
+  const cpu::Operand in = operand(scratch_.streams[from], scratch_.stream_copies[from]);
+  for (std::size_t s = 0; s < roles.size(); ++s) {
+    product(model_.arithmetic, subnets[roles[s]].hidden, in, rows, hidden_columns_,
+            scratch_.hidden[s], false);
+  }
+  const cpu::Barrier::Ticket ticket = scratch_.barrier.arrive();
+  for (const Role role : roles) {
+    product(model_.arithmetic, subnets[role].direct, in, rows, columns_, out(role), false);
+  }
+  scratch_.barrier.wait(ticket);
+  for (std::size_t s = 0; s < roles.size(); ++s) {
+    chain(subnets[roles[s]], s, share(rows, 1, rank_, size_));
+  }
+  scratch_.barrier.arrive_and_wait();
+  for (std::size_t s = 0; s < roles.size(); ++s) {
+    product(model_.arithmetic, subnets[roles[s]].output,
+            operand(scratch_.hidden[s], scratch_.hidden_copies[s]), rows, columns_, out(roles[s]),
+            true);
+  }
+  cpu::Coupling c = coupling({0, rows}, to);
+  c.scale_constant = model_.weights.vector(subnets[kScale].output_bias) + columns_.first;
+  c.shift_constant = model_.weights.vector(subnets[roles.back()].output_bias) + columns_.first;
+  couple(c);
+  finish(to, rows);
+}
+
+void Pass::chain(const DenseSubnet& subnet, std::size_t slot, Range rows) {
+  if (rows.empty()) return;
+  const std::size_t growth = shape_.growth;
+  const Matrix& hidden = scratch_.hidden[slot];
+  const float* bias = model_.weights.vector(subnet.hidden_bias);
+  float* values = hidden.row(rows.first);
+  for (std::size_t i = 0; i < kHiddenLayers; ++i) {
+    float* layer = values + i * growth;
+    if (i > 0) {
+      const Tensor& matrix = subnet.chain[i - 1];
+      const float* scales = model_.weights.type() == WeightType::int8
+                                ? model_.weights.scales(matrix)
+                                : nullptr;
+      model_.exact.product({rows.size(), matrix.inputs, growth, {values, hidden.stride(), nullptr},
+                            model_.weights.data(matrix), scales, layer, hidden.stride(), true});
+    }
+    model_.kernels.leaky(rows.size(), growth, layer, hidden.stride(), bias + i * growth,
+                         kLeakySlope);
+  }
+  round(hidden, scratch_.hidden_copies[slot], rows, {0, shape_.hidden()});
+}
+
+void Pass::product(const cpu::Arithmetic& arithmetic, const Tensor& tensor, const cpu::Operand& in,
+                   std::size_t rows, Range columns, const Matrix& out, bool accumulate) {
+  if (columns.empty()) return;
+  const PackedWeights& weights = model_.weights;
+  const bool int8 = weights.type() == WeightType::int8;
+  arithmetic.product(
+      {rows, tensor.inputs, columns.size(), in,
+       weights.data(tensor) + columns.first / kPanel * panel_bytes(weights.type(), tensor.inputs),
+       int8 ? weights.scales(tensor) + columns.first : nullptr, out.row(0) + columns.first,
+       out.stride(), accumulate});
+}
+
+void Pass::round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns) {
+  if (!model_.arithmetic.round || columns.empty()) return;
+  cpu::Rounding x = copy.target(rows.first, columns.first);
+  x.rows = rows.size();
+  x.columns = columns.size();
+  x.in = matrix.row(rows.first) + columns.first;
+  x.in_stride = matrix.stride();
+  model_.arithmetic.round(x);
+}
+
+// A stream has changed: nobody reads it before all have written their columns.
+void Pass::finish(std::size_t stream, std::size_t rows) {
+  round(scratch_.streams[stream], scratch_.stream_copies[stream], {0, rows}, columns_);
+  scratch_.barrier.arrive_and_wait();
+}
+
+void Pass::copy_in(std::span<float* const> values) {
+  const std::size_t lanes = step_->lanes.size();
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (std::size_t lane = 0; lane < lanes && !columns_.empty(); ++lane) {
+      const std::int32_t from = i == 0 ? step_->lanes[lane].in1 : step_->lanes[lane].in2;
+      for (std::size_t t = 0; t < tokens_; ++t) {
+        float* to = scratch_.streams[i].row(lane * tokens_ + t) + columns_.first;
+        if (from == kNone) {
+          std::fill_n(to, columns_.size(), 0.0f);
+        } else {
+          std::memcpy(to, values[static_cast<std::size_t>(from)] + t * shape_.dim + columns_.first,
+                      columns_.size() * sizeof(float));
+        }
+      }
+    }
+    round(scratch_.streams[i], scratch_.stream_copies[i], {0, lanes * tokens_}, columns_);
+  }
+  scratch_.barrier.arrive_and_wait();
+}
+
+void Pass::copy_out(std::span<float* const> values) {
+  for (std::size_t lane = 0; lane < step_->lanes.size() && !columns_.empty(); ++lane) {
+    const std::int32_t results[2] = {step_->lanes[lane].out1, step_->lanes[lane].out2};
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (results[i] == kNone) continue;
+      float* to = values[static_cast<std::size_t>(results[i])];
+      for (std::size_t t = 0; t < tokens_; ++t) {
+        const float* row = scratch_.streams[i].row(lane * tokens_ + t);
+        std::memcpy(to + t * shape_.dim + columns_.first, row + columns_.first,
+                    columns_.size() * sizeof(float));
+      }
+    }
+  }
+}
+
+std::size_t Pass::lanes_using(std::int32_t Lane::* result) const {
+  std::size_t lanes = step_->lanes.size();
+  while (lanes > 0 && step_->lanes[lanes - 1].*result == kNone) --lanes;
+  return lanes;
+}
+
+cpu::Operand Pass::operand(const Matrix& matrix, const RoundedCopy& copy) const {
+  if (!model_.arithmetic.round) return {matrix.row(0), matrix.stride(), nullptr};
+  return copy.operand();
+}
+
+cpu::Coupling Pass::coupling(Range rows, std::size_t stream) const {
+  cpu::Coupling c{};
+  c.rows = rows.size();
+  c.dim = columns_.size();
+  c.stream = scratch_.streams[stream].row(rows.first) + columns_.first;
+  c.stream_stride = scratch_.streams[stream].stride();
+  c.scale = scratch_.scale.row(rows.first) + columns_.first;
+  c.shift = scratch_.shift.row(rows.first) + columns_.first;
+  c.subnet_stride = scratch_.shift.stride();
+  c.clamp = shape_.clamp;
+  return c;
+}
+
+const float* Pass::constant(std::size_t lane, std::size_t block, Role role) const {
+  const std::size_t keyword = static_cast<std::size_t>(step_->lanes[lane].keyword);
+  return model_.constants + ((keyword * shape_.num_blocks + block) * kRoles + role) * shape_.dim +
+         columns_.first;
+}
+
+}  // namespace lreorg
