@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lreorg_fast as lf
-from lreorg_fast import log
+from lreorg_fast import _native, log
 from lreorg_fast.cdfnet.backends import BACKENDS
 from lreorg_fast.errors import BackendUnavailable, ConfigError, PrivacyError
 from tolerances import tolerance
@@ -58,11 +58,17 @@ def test_the_cpu_backend_runs_here() -> None:
 def check_golden(case: Any, backend: str, dtype: str) -> None:
     engine = lf.compile(case.net, case.keywords, backend=backend, dtype=dtype)
     made, expected = default_run(engine, case), case.expected["reorganized"]
-    if dtype == "bfloat16":
-        name = "cdfnet engine ratio to plain bfloat16 PyTorch"
+    if dtype in ("bfloat16", "int8"):
+        name = f"cdfnet {activations(engine)} ratio to plain bfloat16 PyTorch"
         assert rms(made - expected) < tolerance(name, dtype) * plain_bfloat16_error(case)
     else:
         assert largest(made, expected) < tolerance("cdfnet engine", dtype)
+
+
+def activations(engine: Any) -> str:
+    """Whether products read the streams as they are: what the entries of the tolerances ask."""
+    exact = engine.build_info()["activations"] in ("float32", "float64")
+    return "exact activations" if exact else "rounded activations"
 
 
 @every_backend
@@ -70,14 +76,14 @@ def test_every_backend_follows_the_small_golden(small: Any, backend: str, dtype:
     check_golden(small, backend, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_the_cpu_backend_follows_the_base_golden(base: Any, dtype: str) -> None:
     check_golden(base, "cpu", dtype)
 
 
 @every_backend
 def test_single_passes_follow_the_golden(small: Any, backend: str, dtype: str) -> None:
-    if dtype == "bfloat16":
+    if dtype in ("bfloat16", "int8"):
         dtype = "float32"
     engine = lf.compile(small.net, small.keywords, backend=backend, dtype=dtype)
     f, r = engine.disentangle(small.latent, small.hidden)
@@ -92,7 +98,7 @@ def test_fuse_inverts_disentangle(small: Any, backend: str, dtype: str) -> None:
     engine = lf.compile(small.net, small.keywords, backend=backend, dtype=dtype)
     s = small.latent.to(precise(dtype))
     loss, back = engine.fuse(*engine.disentangle(s, small.hidden), small.hidden)
-    limit = tolerance("cdfnet engine round trip", "float32")
+    limit = tolerance(f"cdfnet {activations(engine)} round trip", dtype)
     assert largest(back, s) < limit
     assert largest(loss, torch.zeros_like(s)) < limit
 
@@ -125,7 +131,7 @@ def test_the_cpu_backend_follows_the_reference_at_any_size(
     torch.testing.assert_close(made, expected, rtol=0, atol=tolerance("cdfnet engine", "float32"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_a_batch_equals_single_faces_bit_for_bit(
     small: Any, make_latent: Callable[..., Tensor], dtype: str
 ) -> None:
@@ -138,7 +144,7 @@ def test_a_batch_equals_single_faces_bit_for_bit(
         assert torch.equal(batch[i], one)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_tokens_are_equivariant_bit_for_bit(small: Any, dtype: str) -> None:
     engine = lf.compile(small.net, small.keywords, backend="cpu", dtype=dtype)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
@@ -244,9 +250,43 @@ def test_build_info_says_what_runs(small: Any, backend: str, dtype: str) -> None
     assert info["threads"] >= 1
     if backend == "cpu":
         assert info["threads"] == 1
-        assert info["kernels"] in ("generic", "avx2", "avx512")
+        assert info["kernels"] == _native.build_config()["cpu_kernels"][0]
+        assert info["activations"] in ("float32", "bfloat16", "int8")
         weights = sum(p.numel() for p in small.net.parameters())
         assert 0 < info["packed_bytes"] < 8 * weights
+
+
+@pytest.mark.parametrize("kernels", _native.build_config()["cpu_kernels"])
+def test_the_environment_chooses_the_instruction_set(
+    small: Any, monkeypatch: pytest.MonkeyPatch, kernels: str
+) -> None:
+    monkeypatch.setenv("LREORG_CPU_ISA", kernels)
+    engine = lf.compile(small.net, small.keywords, backend="cpu")
+    assert engine.build_info()["kernels"] == kernels
+    assert engine.with_keywords(small.keywords).build_info()["kernels"] == kernels
+
+
+@pytest.mark.parametrize("name", ["sse9", "auto", ""])
+def test_an_unknown_instruction_set_is_refused(
+    small: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("LREORG_CPU_ISA", name)
+    message = rf"LREORG_CPU_ISA is '{name}'.*unset it or choose one of .*generic"
+    with pytest.raises(BackendUnavailable, match=message):
+        lf.compile(small.net, small.keywords, backend="cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_float32_activations_are_never_rounded(small: Any, dtype: str) -> None:
+    engine = lf.compile(
+        small.net, small.keywords, backend="cpu", dtype=dtype, activations="float32"
+    )
+    assert engine.build_info()["activations"] == "float32"
+    assert engine.with_keywords(small.keywords).build_info()["activations"] == "float32"
+    loss, back = engine.fuse(*engine.disentangle(small.latent, small.hidden), small.hidden)
+    limit = tolerance("cdfnet exact activations round trip", dtype)
+    assert largest(back, small.latent) < limit
+    assert largest(loss, torch.zeros_like(loss)) < limit
 
 
 def test_auto_says_once_what_it_chose(small: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -280,8 +320,10 @@ def test_an_explicit_backend_never_falls_back(small: Any, backend: str) -> None:
     ("changes", "message"),
     [
         ({"backend": "tpu"}, "'tpu'; allowed are auto, cuda"),
-        ({"dtype": "int8"}, "'int8'; allowed are bfloat16"),
-        ({"backend": "cpu", "dtype": "float64"}, "backend='reference' offers all"),
+        ({"dtype": "int4"}, "'int4'; allowed are bfloat16, float32, float64, int8"),
+        ({"activations": "int8"}, "activations is 'int8'; allowed are auto, float32"),
+        ({"backend": "cpu", "dtype": "float64"}, "int8; float64 is offered by reference"),
+        ({"backend": "reference", "dtype": "int8"}, "float64; int8 is offered by cpu"),
         ({"keywords": {}}, "keywords is empty"),
         ({"keywords": {"age": torch.zeros(31)}}, r"'age' is \(31,\)"),
         ({"keywords": {"age": torch.zeros(1, 32)}}, r"'age' is \(1, 32\)"),
