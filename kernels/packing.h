@@ -6,10 +6,11 @@
 // lie side by side where an instruction multiplies them together:
 //
 //   float32   [panel][input][kPanel]
-//   bfloat16  [panel][input / 2][kPanel][2], inputs padded with zeros to a multiple of kGroup
-//   int8      [panel][input / 4][kPanel][4] unsigned, weight = scale[column] * (value - 128), inputs
-//             padded with 128 to a multiple of kGroup; float scales [panel][kPanel] follow the
-//             last panel
+//   bfloat16  [panel][input / 2][kPanel][2]
+//   int8      [panel][input / 4][kPanel][4] unsigned, weight = scale[column] * (value - 128); float
+//             scales [panel][kPanel] follow the last panel
+//
+// Inputs are padded to a multiple of kGroup with weights that are zero.
 //
 // The pairs of bfloat16 and quadruples of int8 are what the dot-product instructions of AVX-512
 // and the tiles of AMX both read, so one block serves every machine.
@@ -38,12 +39,8 @@ static constexpr std::size_t weight_bytes(WeightType type) {
   return type == WeightType::float32 ? 4 : type == WeightType::bfloat16 ? 2 : 1;
 }
 
-static constexpr std::size_t padded_inputs(WeightType type, std::size_t inputs) {
-  return type == WeightType::float32 ? inputs : round_up(inputs, kGroup);
-}
-
 static constexpr std::size_t panel_bytes(WeightType type, std::size_t inputs) {
-  return padded_inputs(type, inputs) * kPanel * weight_bytes(type);
+  return round_up(inputs, kGroup) * kPanel * weight_bytes(type);
 }
 
 }  // namespace lreorg

@@ -67,9 +67,7 @@ class Executor::Call final : public cpu::Job {
  public:
   Call(const Executor& owner, Workspace& workspace, const Program& program,
        std::span<const float* const> inputs, std::span<float* const> outputs, std::size_t tokens)
-      : model_{*owner.weights_, owner.kernels_, owner.arithmetic(),
-               owner.kernels_.exact[static_cast<std::size_t>(owner.weights_->type())],
-               owner.constants_.data()},
+      : model_{*owner.weights_, owner.kernels_, owner.arithmetic(), owner.constants_.data()},
         workspace_(workspace),
         program_(program),
         inputs_(inputs),
@@ -179,8 +177,7 @@ const cpu::Arithmetic& Executor::arithmetic() const {
 }
 
 void Executor::run(const Program& program, std::span<const float* const> inputs,
-                   std::span<float* const> outputs, std::size_t tokens,
-                   std::size_t threads) const {
+                   std::span<float* const> outputs, std::size_t tokens, std::size_t threads) const {
   if (inputs.size() != program.num_inputs() || outputs.size() != program.outputs().size()) {
     throw std::invalid_argument("the number of inputs or outputs is not the program's.");
   }

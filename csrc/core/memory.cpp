@@ -20,9 +20,9 @@ std::size_t alignment_of(std::size_t bytes) {
 }  // namespace
 
 Memory::Memory(std::size_t bytes)
-    : memory_(static_cast<std::byte*>(
-                  ::operator new[](bytes, std::align_val_t{alignment_of(bytes)})),
-              Release{alignment_of(bytes)}),
+    : memory_(
+          static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{alignment_of(bytes)})),
+          Release{alignment_of(bytes)}),
       size_(bytes) {
 #if defined(__linux__)
   // Advice: where it is refused the memory works as well, only slower.

@@ -7,7 +7,8 @@
 namespace lreorg {
 
 // Aligned to cache lines; large blocks lie on huge pages where the system has them, because weights
-// that stream past otherwise wait for address translation (20 instead of 33 GB/s on one Zen 4 core).
+// that stream past otherwise wait for address translation (20 instead of 33 GB/s on one Zen 4
+// core).
 class Memory {
  public:
   Memory() = default;

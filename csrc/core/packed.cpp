@@ -69,8 +69,8 @@ void pack_panels(const Tensor& tensor, const double* source, std::size_t depth, 
 // Symmetric, one scale per output: the largest weight becomes 127.
 void pack_int8(const Tensor& tensor, const double* source, std::byte* to) {
   std::memset(to, kInt8Offset, panels_bytes(WeightType::int8, tensor.outputs, tensor.inputs));
-  float* scales = reinterpret_cast<float*>(
-      to + panels_bytes(WeightType::int8, tensor.outputs, tensor.inputs));
+  float* scales =
+      reinterpret_cast<float*>(to + panels_bytes(WeightType::int8, tensor.outputs, tensor.inputs));
   for (std::size_t i = 0; i < tensor.outputs; ++i) {
     double largest = 0;
     for (std::size_t k = 0; k < tensor.inputs; ++k) {
@@ -78,7 +78,7 @@ void pack_int8(const Tensor& tensor, const double* source, std::byte* to) {
     }
     store(largest / 127, scales + i);
   }
-  pack_panels<4>(tensor, source, padded_inputs(WeightType::int8, tensor.inputs),
+  pack_panels<4>(tensor, source, round_up(tensor.inputs, kGroup),
                  reinterpret_cast<std::uint8_t*>(to),
                  [scales](std::size_t output, double weight, std::uint8_t* at) {
                    const double scale = scales[output];
@@ -89,7 +89,7 @@ void pack_int8(const Tensor& tensor, const double* source, std::byte* to) {
 
 void pack_matrix(const Tensor& tensor, const double* source, WeightType type, std::byte* to) {
   const auto plain = [](std::size_t, double weight, auto* at) { store(weight, at); };
-  const std::size_t depth = padded_inputs(type, tensor.inputs);
+  const std::size_t depth = round_up(tensor.inputs, kGroup);
   if (type == WeightType::float32) {
     pack_panels<1>(tensor, source, depth, reinterpret_cast<float*>(to), plain);
   } else if (type == WeightType::bfloat16) {
@@ -134,8 +134,7 @@ PackedHeader read_header(std::string_view bytes) {
   require(header.header_bytes == sizeof(header), "the header has an unknown size.");
   require(header.panel == kPanel && header.group == kGroup,
           "the panel width or the group is not the one of this build.");
-  require(header.weight_type < kWeightTypes,
-          "the weight type is unknown.");
+  require(header.weight_type < kWeightTypes, "the weight type is unknown.");
   require(header.payload_bytes == bytes.size() - sizeof(header),
           "the payload is truncated or too long.");
   return header;

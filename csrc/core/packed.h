@@ -57,7 +57,6 @@ class PackedWeights {
   const float* scales(const Tensor& matrix) const;
 
  private:
-
   PackedWeights(const Shape& shape, WeightType type);
   PackedHeader make_header() const;
   std::byte* payload() const { return memory_.data() + sizeof(PackedHeader); }

@@ -71,9 +71,9 @@ void Pass::condition(std::size_t block, Roles roles, std::size_t lanes, std::siz
   const std::size_t rows = lanes * tokens_;
   const std::size_t from = 1 - to;
   const BlockTensors& tensors = model_.weights.layout().blocks[block];
-  const cpu::Operand in = operand(scratch_.streams[from], scratch_.stream_copies[from]);
+  const RoundedCopy& in = scratch_.stream_copies[from];
   for (const Role role : roles) {
-    product(model_.arithmetic, tensors.condition[role], in, rows, columns_, out(role), false);
+    product(tensors.condition[role], in, rows, columns_, out(role), false);
   }
   for (std::size_t lane = 0; lane < lanes; ++lane) {
     cpu::Coupling c = coupling({lane * tokens_, (lane + 1) * tokens_}, to);
@@ -87,20 +87,18 @@ void Pass::condition(std::size_t block, Roles roles, std::size_t lanes, std::siz
 // A dense subnet in four parts: the stream's products for all hidden layers at once, the stream's
 // product for the output (while slower threads still do the first), the short chain between the
 // hidden layers, and their share of the output.
-void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t to,
-                 Couple couple) {
+void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t to, Couple couple) {
   if (lanes == 0) return;
   const std::size_t rows = lanes * tokens_;
   const std::size_t from = 1 - to;
   const auto& subnets = model_.weights.layout().blocks[block].dense;
-  const cpu::Operand in = operand(scratch_.streams[from], scratch_.stream_copies[from]);
+  const RoundedCopy& in = scratch_.stream_copies[from];
   for (std::size_t s = 0; s < roles.size(); ++s) {
-    product(model_.arithmetic, subnets[roles[s]].hidden, in, rows, hidden_columns_,
-            scratch_.hidden[s], false);
+    product(subnets[roles[s]].hidden, in, rows, hidden_columns_, scratch_.hidden[s], false);
   }
   const cpu::Barrier::Ticket ticket = scratch_.barrier.arrive();
   for (const Role role : roles) {
-    product(model_.arithmetic, subnets[role].direct, in, rows, columns_, out(role), false);
+    product(subnets[role].direct, in, rows, columns_, out(role), false);
   }
   scratch_.barrier.wait(ticket);
   for (std::size_t s = 0; s < roles.size(); ++s) {
@@ -108,8 +106,7 @@ void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t 
   }
   scratch_.barrier.arrive_and_wait();
   for (std::size_t s = 0; s < roles.size(); ++s) {
-    product(model_.arithmetic, subnets[roles[s]].output,
-            operand(scratch_.hidden[s], scratch_.hidden_copies[s]), rows, columns_, out(roles[s]),
+    product(subnets[roles[s]].output, scratch_.hidden_copies[s], rows, columns_, out(roles[s]),
             true);
   }
   cpu::Coupling c = coupling({0, rows}, to);
@@ -129,11 +126,10 @@ void Pass::chain(const DenseSubnet& subnet, std::size_t slot, Range rows) {
     float* layer = values + i * growth;
     if (i > 0) {
       const Tensor& matrix = subnet.chain[i - 1];
-      const float* scales = model_.weights.type() == WeightType::int8
-                                ? model_.weights.scales(matrix)
-                                : nullptr;
-      model_.exact.product({rows.size(), matrix.inputs, growth, {values, hidden.stride(), nullptr},
-                            model_.weights.data(matrix), scales, layer, hidden.stride(), true});
+      const std::size_t type = static_cast<std::size_t>(model_.weights.type());
+      model_.kernels.short_product[type]({rows.size(), matrix.inputs, growth, values,
+                                          model_.weights.data(matrix), column_scales(matrix), layer,
+                                          hidden.stride()});
     }
     model_.kernels.leaky(rows.size(), growth, layer, hidden.stride(), bias + i * growth,
                          kLeakySlope);
@@ -141,20 +137,19 @@ void Pass::chain(const DenseSubnet& subnet, std::size_t slot, Range rows) {
   round(hidden, scratch_.hidden_copies[slot], rows, {0, shape_.hidden()});
 }
 
-void Pass::product(const cpu::Arithmetic& arithmetic, const Tensor& tensor, const cpu::Operand& in,
-                   std::size_t rows, Range columns, const Matrix& out, bool accumulate) {
+void Pass::product(const Tensor& tensor, const RoundedCopy& in, std::size_t rows, Range columns,
+                   const Matrix& out, bool accumulate) {
   if (columns.empty()) return;
-  const PackedWeights& weights = model_.weights;
-  const bool int8 = weights.type() == WeightType::int8;
-  arithmetic.product(
-      {rows, tensor.inputs, columns.size(), in,
-       weights.data(tensor) + columns.first / kPanel * panel_bytes(weights.type(), tensor.inputs),
-       int8 ? weights.scales(tensor) + columns.first : nullptr, out.row(0) + columns.first,
-       out.stride(), accumulate});
+  const std::size_t first_panel = columns.first / kPanel;
+  model_.arithmetic.product({rows, tensor.inputs, columns.size(), in.operand(),
+                             model_.weights.data(tensor) +
+                                 first_panel * panel_bytes(model_.weights.type(), tensor.inputs),
+                             column_scales(tensor) + columns.first, out.row(0) + columns.first,
+                             out.stride(), accumulate});
 }
 
 void Pass::round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns) {
-  if (!model_.arithmetic.round || columns.empty()) return;
+  if (columns.empty()) return;
   cpu::Rounding x = copy.target(rows.first, columns.first);
   x.rows = rows.size();
   x.columns = columns.size();
@@ -210,11 +205,6 @@ std::size_t Pass::lanes_using(std::int32_t Lane::* result) const {
   return lanes;
 }
 
-cpu::Operand Pass::operand(const Matrix& matrix, const RoundedCopy& copy) const {
-  if (!model_.arithmetic.round) return {matrix.row(0), matrix.stride(), nullptr};
-  return copy.operand();
-}
-
 cpu::Coupling Pass::coupling(Range rows, std::size_t stream) const {
   cpu::Coupling c{};
   c.rows = rows.size();
@@ -232,6 +222,11 @@ const float* Pass::constant(std::size_t lane, std::size_t block, Role role) cons
   const std::size_t keyword = static_cast<std::size_t>(step_->lanes[lane].keyword);
   return model_.constants + ((keyword * shape_.num_blocks + block) * kRoles + role) * shape_.dim +
          columns_.first;
+}
+
+// Null for other weights than int8, which have none.
+const float* Pass::column_scales(const Tensor& matrix) const {
+  return model_.weights.type() == WeightType::int8 ? model_.weights.scales(matrix) : nullptr;
 }
 
 }  // namespace lreorg

@@ -16,8 +16,7 @@ namespace lreorg {
 struct Model {
   const PackedWeights& weights;
   const cpu::Kernels& kernels;
-  const cpu::Arithmetic& arithmetic;  // of the products that take time
-  const cpu::Arithmetic& exact;       // of the short chains between hidden layers
+  const cpu::Arithmetic& arithmetic;
   // Keyword terms c(k) of the condition subnets, [keyword][block][add, scale, shift][dim].
   const float* constants;
 };
@@ -54,14 +53,14 @@ class Pass {
   void condition(std::size_t block, Roles roles, std::size_t lanes, std::size_t to, Couple couple);
   void dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t to, Couple couple);
   void chain(const DenseSubnet& subnet, std::size_t slot, Range rows);
-  void product(const cpu::Arithmetic& arithmetic, const Tensor& tensor, const cpu::Operand& in,
-               std::size_t rows, Range columns, const Matrix& out, bool accumulate);
+  void product(const Tensor& tensor, const RoundedCopy& in, std::size_t rows, Range columns,
+               const Matrix& out, bool accumulate);
+  const float* column_scales(const Tensor& matrix) const;
   void round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns);
   void finish(std::size_t stream, std::size_t rows);
   void copy_in(std::span<float* const> values);
   void copy_out(std::span<float* const> values);
   std::size_t lanes_using(std::int32_t Lane::* result) const;
-  cpu::Operand operand(const Matrix& matrix, const RoundedCopy& copy) const;
   cpu::Coupling coupling(Range rows, std::size_t stream) const;
   const Matrix& out(Role role) const { return role == kScale ? scratch_.scale : scratch_.shift; }
   const float* constant(std::size_t lane, std::size_t block, Role role) const;

@@ -24,11 +24,11 @@ void Matrix::reserve(std::size_t rows, std::size_t columns) {
 }
 
 void RoundedCopy::reserve(cpu::OperandType type, std::size_t rows, std::size_t columns) {
-  if (type == cpu::OperandType::float32) return;
+  static constexpr std::size_t kBytes[] = {4, 2, 1};  // by OperandType
   const bool int8 = type == cpu::OperandType::int8;
   const std::size_t padded_rows = round_up(rows, kRowBlock);
   const std::size_t groups = round_up(columns, kGroup) / kGroup;
-  element_bytes_ = int8 ? 1 : 2;
+  element_bytes_ = kBytes[static_cast<std::size_t>(type)];
   stride_ = padded_rows * kGroup;
   reserve_bytes(values_, groups * stride_ * element_bytes_);
   if (int8) reserve_bytes(groups_, groups * padded_rows * sizeof(cpu::Int8Group));

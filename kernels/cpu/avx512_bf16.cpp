@@ -19,9 +19,16 @@ namespace {
 // Rows x (1 or 2) accumulators, a word of weights and a broadcast fit 32 registers.
 constexpr std::size_t kRowsBfloat16 = 28;
 constexpr std::size_t kRowsInt8 = 14;
-// How far ahead of the multiplications weights are asked for. One core reads 20 to 35 GB/s, a third
-// faster with this than without.
-constexpr std::size_t kPrefetchBytes = 2048;
+// Weights are asked for twice ahead of the multiplications: far ahead from memory, and shortly
+// before from the second-level cache. One face on two cores took 57 ms without, 36 with one
+// distance of 2 KB, and 33 with these.
+constexpr std::size_t kFarBytes = 16384;
+constexpr std::size_t kNearBytes = 1024;
+
+inline void prefetch(const std::byte* panel) {
+  _mm_prefetch(reinterpret_cast<const char*>(panel) + kFarBytes, _MM_HINT_T1);
+  _mm_prefetch(reinterpret_cast<const char*>(panel) + kNearBytes, _MM_HINT_T0);
+}
 
 inline __m512i broadcast(const void* from) {
   std::int32_t word;
@@ -48,7 +55,7 @@ void block_bfloat16(const Product& p, std::size_t row, std::size_t column, const
   for (std::size_t g = 0; g < groups; ++g, in += p.in.stride) {
 #pragma GCC unroll 4
     for (std::size_t pair = 0; pair < kGroup / 2; ++pair, panel += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(panel) + kPrefetchBytes, _MM_HINT_T0);
+      prefetch(panel);
       const __m512bh weight = (__m512bh)_mm512_loadu_si512(panel);
 #pragma GCC unroll 28
       for (std::size_t r = 0; r < Rows; ++r) {
@@ -74,7 +81,7 @@ void block_int8(const Product& p, std::size_t row, std::size_t column, const std
     for (std::size_t r = 0; r < Rows; ++r) whole[r] = broadcast(&group[r].offset);
 #pragma GCC unroll 8
     for (std::size_t quad = 0; quad < kGroup / 4; ++quad, panel += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(panel) + kPrefetchBytes, _MM_HINT_T0);
+      prefetch(panel);
       const __m512i weight = _mm512_loadu_si512(panel);
 #pragma GCC unroll 14
       for (std::size_t r = 0; r < Rows; ++r) {
@@ -83,8 +90,8 @@ void block_int8(const Product& p, std::size_t row, std::size_t column, const std
     }
 #pragma GCC unroll 14
     for (std::size_t r = 0; r < Rows; ++r) {
-      sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r]), _mm512_set1_ps(group[r].scale),
-                               sum[r]);
+      sum[r] =
+          _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r]), _mm512_set1_ps(group[r].scale), sum[r]);
     }
   }
   const __m512 scale = _mm512_loadu_ps(p.column_scale + column);
@@ -177,8 +184,7 @@ void round_int8(const Rounding& x) {
       const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
       const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(a.low, _mm512_set1_ps(inverse)));
       const __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(a.high, _mm512_set1_ps(inverse)));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * kGroup),
-                       _mm512_cvtsepi32_epi8(low));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * kGroup), _mm512_cvtsepi32_epi8(low));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * kGroup + kPanel),
                        _mm512_cvtsepi32_epi8(high));
       const std::int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));

@@ -11,11 +11,10 @@
 
 namespace lreorg::cpu {
 
-// What a product reads as its left side.
-//   float32   the activations themselves, row-major
-//   bfloat16  rounded copies, [input / kGroup][row][kGroup]
-//   int8      the same order; each row has a scale for each group of inputs
-// In the copies a row's group has a fixed distance to the next row's, and is one row of an AMX tile.
+// What a product reads as its left side: copies of the activations in this type, ordered
+// [input / kGroup][row][kGroup] and padded with zeros. A row's group thus has a fixed distance to
+// the next row's, so that all rows of a block are reached from one pointer by constant offsets, and
+// it is one row of an AMX tile.
 enum class OperandType { float32, bfloat16, int8 };
 
 // One row's group of int8 activations: activation = scale * value. The sum of the values times
@@ -27,7 +26,7 @@ struct Int8Group {
 
 struct Operand {
   const void* values;
-  std::size_t stride;       // elements: from row to row (float32), from group to group (the copies)
+  std::size_t stride;       // elements from group to group
   const Int8Group* groups;  // int8 only: [input / kGroup][row], as far apart as stride / kGroup
 };
 
@@ -42,6 +41,18 @@ struct Product {
   float* out;
   std::size_t out_stride;
   bool accumulate;
+};
+
+// out += in * panels, for small depths: the activations are read where they are, row-major.
+struct ShortProduct {
+  std::size_t rows;
+  std::size_t depth;
+  std::size_t columns;
+  const float* in;
+  const void* panels;
+  const float* column_scale;
+  float* out;
+  std::size_t stride;  // of in and out
 };
 
 // Makes the copies from columns of a row-major matrix; `columns` starts at a group's first.
@@ -73,7 +84,7 @@ struct Coupling {
 struct Arithmetic {
   OperandType operand;
   void (*product)(const Product&);
-  void (*round)(const Rounding&);  // null when the operand is float32
+  void (*round)(const Rounding&);
 };
 
 struct Kernels {
@@ -81,6 +92,7 @@ struct Kernels {
   bool (*supported)();
   Arithmetic fast[kWeightTypes];   // by WeightType; activations as the instructions like them
   Arithmetic exact[kWeightTypes];  // float32 activations
+  void (*short_product[kWeightTypes])(const ShortProduct&);
   void (*add)(const Coupling&);            // stream += shift
   void (*subtract)(const Coupling&);       // stream -= shift
   void (*scale_shift)(const Coupling&);    // stream = stream * e(scale) + shift

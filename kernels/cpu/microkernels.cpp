@@ -24,15 +24,15 @@ extern const Kernels kernels;
 
 namespace {
 
-// kRows x kVectors accumulators, the kVectors weights and one broadcast fit the register file.
+// kMostRows x kVectors accumulators, the kVectors weights and one broadcast fit the register file.
 #if defined(__AVX512F__)
-constexpr std::size_t kVectorBytes = 64, kRows = 24;
+constexpr std::size_t kVectorBytes = 64, kMostRows = 24;
 #elif defined(__AVX2__)
-constexpr std::size_t kVectorBytes = 32, kRows = 6;
+constexpr std::size_t kVectorBytes = 32, kMostRows = 6;
 #elif defined(__aarch64__)
-constexpr std::size_t kVectorBytes = 16, kRows = 6;
+constexpr std::size_t kVectorBytes = 16, kMostRows = 6;
 #else
-constexpr std::size_t kVectorBytes = 16, kRows = 2;
+constexpr std::size_t kVectorBytes = 16, kMostRows = 2;
 #endif
 constexpr std::size_t kLanes = kVectorBytes / sizeof(float);
 constexpr std::size_t kVectors = kPanel / kLanes;
@@ -80,11 +80,13 @@ struct Int8Weights {
   }
 };
 
+// Adds the products of `inputs` neighbouring inputs.
 template <typename Weights, std::size_t Rows>
 inline __attribute__((always_inline)) void multiply_word(Vector (&sum)[Rows][kVectors],
-                                                         const Bits (&word)[kVectors],
-                                                         const float* in, std::size_t stride,
-                                                         std::size_t inputs) {
+                                                         const std::byte* words, const float* in,
+                                                         std::size_t stride, std::size_t inputs) {
+  Bits word[kVectors];
+  for (std::size_t v = 0; v < kVectors; ++v) word[v] = load<Bits>(words + v * kVectorBytes);
   for (std::size_t i = 0; i < inputs; ++i) {
     Vector weight[kVectors];
     for (std::size_t v = 0; v < kVectors; ++v) weight[v] = Weights::part(word[v], i);
@@ -95,16 +97,21 @@ inline __attribute__((always_inline)) void multiply_word(Vector (&sum)[Rows][kVe
   }
 }
 
-template <std::size_t Rows>
-inline __attribute__((always_inline)) void store(const Product& p, std::size_t row,
-                                                 std::size_t column,
-                                                 const Vector (&sum)[Rows][kVectors]) {
-  const std::size_t valid = p.columns - column < kPanel ? p.columns - column : kPanel;
-  for (std::size_t r = 0; r < Rows; ++r) {
-    float* out = p.out + (row + r) * p.out_stride + column;
+template <typename Weights, std::size_t Rows>
+inline __attribute__((always_inline)) void store(Vector (&sum)[Rows][kVectors],
+                                                 const float* column_scale, float* out,
+                                                 std::size_t stride, std::size_t columns,
+                                                 bool accumulate) {
+  const std::size_t valid = columns < kPanel ? columns : kPanel;
+  for (std::size_t r = 0; r < Rows; ++r, out += stride) {
+    if constexpr (Weights::kType == WeightType::int8) {
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        sum[r][v] *= load<Vector>(column_scale + v * kLanes);
+      }
+    }
     float values[kPanel];
     __builtin_memcpy(values, sum[r], sizeof(values));
-    if (p.accumulate) {
+    if (accumulate) {
       for (std::size_t c = 0; c < valid; ++c) out[c] += values[c];
     } else {
       for (std::size_t c = 0; c < valid; ++c) out[c] = values[c];
@@ -112,58 +119,112 @@ inline __attribute__((always_inline)) void store(const Product& p, std::size_t r
   }
 }
 
-template <typename Weights, std::size_t Rows>
-void block(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
-  constexpr std::size_t kInputs = Weights::kInputs;
-  const std::size_t stride = p.in.stride;
-  const float* in = static_cast<const float*>(p.in.values) + row * stride;
-  Vector sum[Rows][kVectors] = {};
-  const auto words = [&](std::size_t k, Bits(&word)[kVectors]) {
-    const std::byte* from = panel + k / kInputs * kPanel * sizeof(float);
-    for (std::size_t v = 0; v < kVectors; ++v) word[v] = load<Bits>(from + v * kVectorBytes);
-  };
-  Bits word[kVectors];
-  const std::size_t whole = p.depth / kInputs * kInputs;
-  for (std::size_t k = 0; k < whole; k += kInputs) {
-    words(k, word);
-    multiply_word<Weights, Rows>(sum, word, in + k, stride, kInputs);
-  }
-  if (whole < p.depth) {  // the padding of the weights has no activations
-    words(whole, word);
-    multiply_word<Weights, Rows>(sum, word, in + whole, stride, p.depth - whole);
-  }
-  if constexpr (Weights::kType == WeightType::int8) {
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const Vector scale = load<Vector>(p.column_scale + column + v * kLanes);
-      for (std::size_t r = 0; r < Rows; ++r) sum[r][v] *= scale;
-    }
-  }
-  store<Rows>(p, row, column, sum);
+// Bytes from the words of one set of neighbouring inputs to the next set's.
+constexpr std::size_t kWordBytes = kPanel * sizeof(float);
+
+// Weights are asked for twice ahead of the multiplications: far ahead from memory, and shortly
+// before from the second-level cache.
+inline __attribute__((always_inline)) void prefetch(const std::byte* words) {
+  __builtin_prefetch(words + 16384, 0, 2);
+  __builtin_prefetch(words + 1024, 0, 3);
 }
 
-// Runs block<Weights, rows> for a number of rows that is known only at run time.
 template <typename Weights, std::size_t Rows>
-void rows_block(const Product& p, std::size_t row, std::size_t column, const std::byte* panel,
-                std::size_t rows) {
+void block(const Product& p, std::size_t row, std::size_t column, const std::byte* words) {
+  const float* in = static_cast<const float*>(p.in.values) + row * kGroup;
+  Vector sum[Rows][kVectors] = {};
+  for (std::size_t k = 0; k < p.depth; k += kGroup, in += p.in.stride) {
+    for (std::size_t i = 0; i < kGroup; i += Weights::kInputs, words += kWordBytes) {
+      prefetch(words);
+      multiply_word<Weights, Rows>(sum, words, in + i, kGroup, Weights::kInputs);
+    }
+  }
+  store<Weights, Rows>(sum, p.column_scale + column, p.out + row * p.out_stride + column,
+                       p.out_stride, p.columns - column, p.accumulate);
+}
+
+template <typename Weights, std::size_t Rows>
+void short_block(const ShortProduct& p, std::size_t row, std::size_t column,
+                 const std::byte* words) {
+  const float* in = p.in + row * p.stride;
+  Vector sum[Rows][kVectors] = {};
+  for (std::size_t k = 0; k < p.depth; k += Weights::kInputs, words += kWordBytes) {
+    // The padding of the weights has no activations here.
+    const std::size_t left = p.depth - k;
+    multiply_word<Weights, Rows>(sum, words, in + k, p.stride,
+                                 left < Weights::kInputs ? left : Weights::kInputs);
+  }
+  store<Weights, Rows>(sum, p.column_scale + column, p.out + row * p.stride + column, p.stride,
+                       p.columns - column, true);
+}
+
+// Calls Call::run<rows> for a number of rows that is known only at run time.
+template <typename Call, std::size_t Rows, typename P>
+void with_rows(const P& p, std::size_t row, std::size_t column, const std::byte* panel,
+               std::size_t rows) {
   if (rows == Rows) {
-    block<Weights, Rows>(p, row, column, panel);
+    Call::template run<Rows>(p, row, column, panel);
   } else if constexpr (Rows > 1) {
-    rows_block<Weights, Rows - 1>(p, row, column, panel, rows);
+    with_rows<Call, Rows - 1>(p, row, column, panel, rows);
+  }
+}
+
+// Panels outside, rows inside: a panel (16 KB at depth 512 in bfloat16) is read from memory once
+// and then stays in the first-level cache. Blocks of rows are of about equal size.
+template <typename Call, typename P>
+void for_blocks(const P& p) {
+  const std::byte* panel = static_cast<const std::byte*>(p.panels);
+  const std::size_t blocks = (p.rows + Call::kRows - 1) / Call::kRows;
+  for (std::size_t column = 0; column < p.columns; column += kPanel) {
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const std::size_t first = p.rows * b / blocks;
+      with_rows<Call, Call::kRows>(p, first, column, panel, p.rows * (b + 1) / blocks - first);
+    }
+    panel += panel_bytes(Call::kType, p.depth);
   }
 }
 
 template <typename Weights>
+struct Blocks {
+  static constexpr std::size_t kRows = kMostRows;
+  static constexpr WeightType kType = Weights::kType;
+  template <std::size_t Rows>
+  static void run(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
+    block<Weights, Rows>(p, row, column, panel);
+  }
+};
+// Of few rows: their distance is no constant here, and more pointers than these would not stay in
+// registers.
+template <typename Weights>
+struct ShortBlocks {
+  static constexpr std::size_t kRows = kMostRows < 4 ? kMostRows : 4;
+  static constexpr WeightType kType = Weights::kType;
+  template <std::size_t Rows>
+  static void run(const ShortProduct& p, std::size_t row, std::size_t column,
+                  const std::byte* panel) {
+    short_block<Weights, Rows>(p, row, column, panel);
+  }
+};
+
+template <typename Weights>
 void product(const Product& p) {
-  const std::byte* panel = static_cast<const std::byte*>(p.panels);
-  const std::size_t blocks = (p.rows + kRows - 1) / kRows;
-  // Panels outside, rows inside: a panel (16 KB at depth 512 in bfloat16) is read from memory once
-  // and then stays in the first-level cache. Blocks of rows are of about equal size.
-  for (std::size_t column = 0; column < p.columns; column += kPanel) {
-    for (std::size_t b = 0; b < blocks; ++b) {
-      const std::size_t first = p.rows * b / blocks;
-      rows_block<Weights, kRows>(p, first, column, panel, p.rows * (b + 1) / blocks - first);
+  for_blocks<Blocks<Weights>>(p);
+}
+
+template <typename Weights>
+void short_product(const ShortProduct& p) {
+  for_blocks<ShortBlocks<Weights>>(p);
+}
+
+// The copies of float32 are not rounded, only ordered.
+void order(const Rounding& x) {
+  float* out = static_cast<float*>(x.out);
+  for (std::size_t column = 0; column < x.columns; column += kGroup, out += x.stride) {
+    const std::size_t valid = x.columns - column < kGroup ? x.columns - column : kGroup;
+    for (std::size_t row = 0; row < x.rows; ++row) {
+      const float* in = x.in + row * x.in_stride + column;
+      for (std::size_t i = 0; i < kGroup; ++i) out[row * kGroup + i] = i < valid ? in[i] : 0.0f;
     }
-    panel += panel_bytes(Weights::kType, p.depth);
   }
 }
 
@@ -253,12 +314,13 @@ void leaky(std::size_t rows, std::size_t columns, float* values, std::size_t str
 const Kernels kernels = {
     LREORG_NAME(LREORG_VARIANT),
     LREORG_SUPPORTED(LREORG_VARIANT),
-    {{OperandType::float32, product<Float32Weights>, nullptr},
-     {OperandType::float32, product<Bfloat16Weights>, nullptr},
-     {OperandType::float32, product<Int8Weights>, nullptr}},
-    {{OperandType::float32, product<Float32Weights>, nullptr},
-     {OperandType::float32, product<Bfloat16Weights>, nullptr},
-     {OperandType::float32, product<Int8Weights>, nullptr}},
+    {{OperandType::float32, product<Float32Weights>, order},
+     {OperandType::float32, product<Bfloat16Weights>, order},
+     {OperandType::float32, product<Int8Weights>, order}},
+    {{OperandType::float32, product<Float32Weights>, order},
+     {OperandType::float32, product<Bfloat16Weights>, order},
+     {OperandType::float32, product<Int8Weights>, order}},
+    {short_product<Float32Weights>, short_product<Bfloat16Weights>, short_product<Int8Weights>},
     add,
     subtract,
     scale_shift,

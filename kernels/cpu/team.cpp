@@ -40,7 +40,9 @@ void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t is) {
 Team* shared_team = nullptr;
 
 // The old team's memory is given up: its locks may be held by threads that the child lacks.
-void replace_after_fork() { shared_team = new Team; }
+void replace_after_fork() {
+  shared_team = new Team;
+}
 
 }  // namespace
 
