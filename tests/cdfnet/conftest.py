@@ -89,7 +89,7 @@ def small() -> Golden:
     return load_golden("small")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def base() -> Golden:
     return load_golden("base")
 
