@@ -26,9 +26,9 @@ namespace {
 
 // kMostRows x kVectors accumulators, the kVectors weights and one broadcast fit the register file.
 #if defined(__AVX512F__)
-constexpr std::size_t kVectorBytes = 64, kMostRows = 24;
+constexpr std::size_t kVectorBytes = 64, kMostRows = 14;
 #elif defined(__AVX2__)
-constexpr std::size_t kVectorBytes = 32, kMostRows = 6;
+constexpr std::size_t kVectorBytes = 32, kMostRows = 5;
 #elif defined(__aarch64__)
 constexpr std::size_t kVectorBytes = 16, kMostRows = 6;
 #else

@@ -94,6 +94,8 @@ Team& Team::shared() {
   return *shared_team;
 }
 
+Team::Team() = default;
+
 Team::~Team() {
   for (const auto& worker : workers_) {
     worker->stop = true;

@@ -56,7 +56,7 @@ class Team {
   // After fork() the child has a team of its own, as threads do not survive.
   static Team& shared();
 
-  Team() = default;
+  Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
   ~Team();
