@@ -9,6 +9,22 @@ namespace {
 constexpr Role kAdditive[] = {kAdd};
 constexpr Role kAffine[] = {kScale, kShift};
 
+// The products of a block in the order in which they run, so that each can ask for the next one's
+// weights.
+using Part = Pass::Part;
+constexpr Pass::Stage kForward[] = {
+    {Part::condition, kAdd}, {Part::condition, kScale}, {Part::condition, kShift},
+    {Part::hidden, kAdd},    {Part::direct, kAdd},      {Part::output, kAdd},
+    {Part::hidden, kScale},  {Part::hidden, kShift},    {Part::direct, kScale},
+    {Part::direct, kShift},  {Part::output, kScale},    {Part::output, kShift},
+};
+constexpr Pass::Stage kInverse[] = {
+    {Part::hidden, kScale},    {Part::hidden, kShift},    {Part::direct, kScale},
+    {Part::direct, kShift},    {Part::output, kScale},    {Part::output, kShift},
+    {Part::hidden, kAdd},      {Part::direct, kAdd},      {Part::output, kAdd},
+    {Part::condition, kScale}, {Part::condition, kShift}, {Part::condition, kAdd},
+};
+
 // An even share of `total`, cut at multiples of `unit`.
 Range share(std::size_t total, std::size_t unit, std::size_t rank, std::size_t size) {
   const std::size_t units = (total + unit - 1) / unit;
@@ -70,11 +86,8 @@ void Pass::condition(std::size_t block, Roles roles, std::size_t lanes, std::siz
   if (lanes == 0) return;
   const std::size_t rows = lanes * tokens_;
   const std::size_t from = 1 - to;
-  const BlockTensors& tensors = model_.weights.layout().blocks[block];
   const RoundedCopy& in = scratch_.stream_copies[from];
-  for (const Role role : roles) {
-    product(tensors.condition[role], in, rows, columns_, out(role), false);
-  }
+  for (const Role role : roles) product(block, {Part::condition, role}, in, rows, out(role));
   for (std::size_t lane = 0; lane < lanes; ++lane) {
     cpu::Coupling c = coupling({lane * tokens_, (lane + 1) * tokens_}, to);
     c.scale_constant = constant(lane, block, kScale);
@@ -93,21 +106,16 @@ void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t 
   const std::size_t from = 1 - to;
   const auto& subnets = model_.weights.layout().blocks[block].dense;
   const RoundedCopy& in = scratch_.stream_copies[from];
-  for (std::size_t s = 0; s < roles.size(); ++s) {
-    product(subnets[roles[s]].hidden, in, rows, hidden_columns_, scratch_.hidden[s], false);
+  for (const Role role : roles) {
+    product(block, {Part::hidden, role}, in, rows, scratch_.hidden[slot(role)]);
   }
   const cpu::Barrier::Ticket ticket = scratch_.barrier.arrive();
-  for (const Role role : roles) {
-    product(subnets[role].direct, in, rows, columns_, out(role), false);
-  }
+  for (const Role role : roles) product(block, {Part::direct, role}, in, rows, out(role));
   scratch_.barrier.wait(ticket);
-  for (std::size_t s = 0; s < roles.size(); ++s) {
-    chain(subnets[roles[s]], s, share(rows, 1, rank_, size_));
-  }
+  for (const Role role : roles) chain(subnets[role], role, share(rows, 1, rank_, size_));
   scratch_.barrier.arrive_and_wait();
-  for (std::size_t s = 0; s < roles.size(); ++s) {
-    product(subnets[roles[s]].output, scratch_.hidden_copies[s], rows, columns_, out(roles[s]),
-            true);
+  for (const Role role : roles) {
+    product(block, {Part::output, role}, scratch_.hidden_copies[slot(role)], rows, out(role));
   }
   cpu::Coupling c = coupling({0, rows}, to);
   c.scale_constant = model_.weights.vector(subnets[kScale].output_bias) + columns_.first;
@@ -116,10 +124,10 @@ void Pass::dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t 
   finish(to, rows);
 }
 
-void Pass::chain(const DenseSubnet& subnet, std::size_t slot, Range rows) {
+void Pass::chain(const DenseSubnet& subnet, Role role, Range rows) {
   if (rows.empty()) return;
   const std::size_t growth = shape_.growth;
-  const Matrix& hidden = scratch_.hidden[slot];
+  const Matrix& hidden = scratch_.hidden[slot(role)];
   const float* bias = model_.weights.vector(subnet.hidden_bias);
   float* values = hidden.row(rows.first);
   for (std::size_t i = 0; i < kHiddenLayers; ++i) {
@@ -134,18 +142,56 @@ void Pass::chain(const DenseSubnet& subnet, std::size_t slot, Range rows) {
     model_.kernels.leaky(rows.size(), growth, layer, hidden.stride(), bias + i * growth,
                          kLeakySlope);
   }
-  round(hidden, scratch_.hidden_copies[slot], rows, {0, shape_.hidden()});
+  round(hidden, scratch_.hidden_copies[slot(role)], rows, {0, shape_.hidden()});
 }
 
-void Pass::product(const Tensor& tensor, const RoundedCopy& in, std::size_t rows, Range columns,
-                   const Matrix& out, bool accumulate) {
+void Pass::product(std::size_t block, Stage stage, const RoundedCopy& in, std::size_t rows,
+                   const Matrix& out) {
+  const Range columns = columns_of(stage);
   if (columns.empty()) return;
-  const std::size_t first_panel = columns.first / kPanel;
-  model_.arithmetic.product({rows, tensor.inputs, columns.size(), in.operand(),
-                             model_.weights.data(tensor) +
-                                 first_panel * panel_bytes(model_.weights.type(), tensor.inputs),
-                             column_scales(tensor) + columns.first, out.row(0) + columns.first,
-                             out.stride(), accumulate});
+  const Tensor& matrix = tensor(block, stage);
+  // The output adds to what its direct part has left there.
+  model_.arithmetic.product({rows, matrix.inputs, columns.size(), in.operand(),
+                             panels(block, stage), panels_after(block, stage),
+                             column_scales(matrix) + columns.first, out.row(0) + columns.first,
+                             out.stride(), stage.part == Part::output});
+}
+
+const Tensor& Pass::tensor(std::size_t block, Stage stage) const {
+  const BlockTensors& tensors = model_.weights.layout().blocks[block];
+  const DenseSubnet& dense = tensors.dense[stage.role];
+  switch (stage.part) {
+    case Part::condition:
+      return tensors.condition[stage.role];
+    case Part::hidden:
+      return dense.hidden;
+    case Part::direct:
+      return dense.direct;
+    default:
+      return dense.output;
+  }
+}
+
+Range Pass::columns_of(Stage stage) const {
+  return stage.part == Part::hidden ? hidden_columns_ : columns_;
+}
+
+const std::byte* Pass::panels(std::size_t block, Stage stage) const {
+  const Tensor& matrix = tensor(block, stage);
+  const std::size_t first = columns_of(stage).first / kPanel;
+  return model_.weights.data(matrix) + first * panel_bytes(model_.weights.type(), matrix.inputs);
+}
+
+// Of this thread's next product; after the last of a pass, those of the pass that may follow.
+const std::byte* Pass::panels_after(std::size_t block, Stage stage) const {
+  const bool forward = step_->direction == Direction::disentangle;
+  const std::span<const Stage> order = forward ? std::span(kForward) : std::span(kInverse);
+  const auto next = std::find(order.begin(), order.end(), stage) + 1;
+  if (next != order.end()) return panels(block, *next);
+  const std::size_t last = shape_.num_blocks - 1;
+  const bool turn = block == (forward ? last : 0);
+  return turn ? panels(block, forward ? kInverse[0] : kForward[0])
+              : panels(forward ? block + 1 : block - 1, order.front());
 }
 
 void Pass::round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns) {

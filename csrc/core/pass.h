@@ -35,6 +35,15 @@ struct Range {
 // coupling nobody waits. Only the short chains divide the rows.
 class Pass {
  public:
+  // A product of a block. The parts of a dense subnet are those of DenseSubnet.
+  enum class Part { condition, hidden, direct, output };
+  struct Stage {
+    Part part;
+    Role role;
+
+    bool operator==(const Stage&) const = default;
+  };
+
   Pass(const Model& model, Scratch& scratch, std::size_t tokens, std::size_t rank,
        std::size_t size);
 
@@ -52,9 +61,13 @@ class Pass {
   void inverse(std::size_t block, std::size_t lanes);
   void condition(std::size_t block, Roles roles, std::size_t lanes, std::size_t to, Couple couple);
   void dense(std::size_t block, Roles roles, std::size_t lanes, std::size_t to, Couple couple);
-  void chain(const DenseSubnet& subnet, std::size_t slot, Range rows);
-  void product(const Tensor& tensor, const RoundedCopy& in, std::size_t rows, Range columns,
-               const Matrix& out, bool accumulate);
+  void chain(const DenseSubnet& subnet, Role role, Range rows);
+  void product(std::size_t block, Stage stage, const RoundedCopy& in, std::size_t rows,
+               const Matrix& out);
+  const Tensor& tensor(std::size_t block, Stage stage) const;
+  Range columns_of(Stage stage) const;
+  const std::byte* panels(std::size_t block, Stage stage) const;
+  const std::byte* panels_after(std::size_t block, Stage stage) const;
   const float* column_scales(const Tensor& matrix) const;
   void round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns);
   void finish(std::size_t stream, std::size_t rows);
@@ -63,6 +76,8 @@ class Pass {
   std::size_t lanes_using(std::int32_t Lane::* result) const;
   cpu::Coupling coupling(Range rows, std::size_t stream) const;
   const Matrix& out(Role role) const { return role == kScale ? scratch_.scale : scratch_.shift; }
+  // Where a dense subnet's hidden layers lie: two subnets run together at most.
+  static std::size_t slot(Role role) { return role == kShift ? 1 : 0; }
   const float* constant(std::size_t lane, std::size_t block, Role role) const;
 
   const Model& model_;

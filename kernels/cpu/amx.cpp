@@ -56,6 +56,12 @@ void store(const Product& p, std::size_t row, std::size_t column, const float* s
   }
 }
 
+// From memory to the second-level cache, a pair of panels ahead: tiles are loaded faster than the
+// hardware's own prefetching follows.
+void prefetch(const std::byte* from, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += kTileBytes) __builtin_prefetch(from + i, 0, 2);
+}
+
 // One group of a panel as a tile of bfloat16.
 struct Bfloat16Panels {
   static constexpr WeightType kType = WeightType::bfloat16;
@@ -83,7 +89,8 @@ struct Int8Panels {
 // Two blocks of rows times two panels; what lies past the end is computed with a neighbour's data
 // (blocks) or left out (panels) and not stored.
 template <typename Panels>
-void quarter(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
+void quarter(const Product& p, std::size_t row, std::size_t column, const std::byte* panel,
+             std::ptrdiff_t ahead) {
   const Panels panels;
   const bool second_rows = row + kTileRows < p.rows;
   const bool second_panel = column + kPanel < p.columns;
@@ -97,6 +104,8 @@ void quarter(const Product& p, std::size_t row, std::size_t column, const std::b
   _tile_zero(2);
   _tile_zero(3);
   for (std::size_t g = 0; g < groups; ++g, in += p.in.stride, panel += group_bytes) {
+    prefetch(panel + ahead, group_bytes);
+    if (second_panel) prefetch(panel + next_panel + ahead, group_bytes);
     _tile_loadd(4, in, kTileBytes);
     _tile_loadd(6, panels.tile(panel, buffer), kTileBytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -130,11 +139,14 @@ void quarter(const Product& p, std::size_t row, std::size_t column, const std::b
 template <typename Panels>
 void product(const Product& p) {
   const std::byte* panel = static_cast<const std::byte*>(p.panels);
-  for (std::size_t column = 0; column < p.columns; column += 2 * kPanel) {
+  const std::size_t bytes = 2 * panel_bytes(Panels::kType, p.depth);
+  for (std::size_t column = 0; column < p.columns; column += 2 * kPanel, panel += bytes) {
+    const bool last = column + 2 * kPanel >= p.columns;
+    const std::ptrdiff_t ahead =
+        last ? static_cast<const std::byte*>(p.next) - panel : static_cast<std::ptrdiff_t>(bytes);
     for (std::size_t row = 0; row < p.rows; row += 2 * kTileRows) {
-      quarter<Panels>(p, row, column, panel);
+      quarter<Panels>(p, row, column, panel, ahead);
     }
-    panel += 2 * panel_bytes(Panels::kType, p.depth);
   }
 }
 

@@ -19,15 +19,17 @@ namespace {
 // Rows x (1 or 2) accumulators, a word of weights and a broadcast fit 32 registers.
 constexpr std::size_t kRowsBfloat16 = 28;
 constexpr std::size_t kRowsInt8 = 14;
-// Weights are asked for twice ahead of the multiplications: far ahead from memory, and shortly
-// before from the second-level cache. One face on two cores took 57 ms without, 36 with one
-// distance of 2 KB, and 33 with these.
-constexpr std::size_t kFarBytes = 16384;
+// See microkernels.cpp.
 constexpr std::size_t kNearBytes = 1024;
 
-inline void prefetch(const std::byte* panel) {
-  _mm_prefetch(reinterpret_cast<const char*>(panel) + kFarBytes, _MM_HINT_T1);
-  _mm_prefetch(reinterpret_cast<const char*>(panel) + kNearBytes, _MM_HINT_T0);
+struct Panel {
+  const std::byte* words;
+  std::ptrdiff_t ahead;  // bytes to the panel that comes next
+};
+
+inline void prefetch(const std::byte* words, std::ptrdiff_t ahead) {
+  _mm_prefetch(reinterpret_cast<const char*>(words) + ahead, _MM_HINT_T1);
+  _mm_prefetch(reinterpret_cast<const char*>(words) + kNearBytes, _MM_HINT_T0);
 }
 
 inline __m512i broadcast(const void* from) {
@@ -46,7 +48,8 @@ inline void store(const Product& p, std::size_t row, std::size_t column, __m512 
 }
 
 template <std::size_t Rows>
-void block_bfloat16(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
+void block_bfloat16(const Product& p, std::size_t row, std::size_t column, Panel panel) {
+  const std::byte* words = panel.words;
   const std::uint16_t* in = static_cast<const std::uint16_t*>(p.in.values) + row * kGroup;
   __m512 sum[Rows];
 #pragma GCC unroll 28
@@ -54,9 +57,9 @@ void block_bfloat16(const Product& p, std::size_t row, std::size_t column, const
   const std::size_t groups = (p.depth + kGroup - 1) / kGroup;
   for (std::size_t g = 0; g < groups; ++g, in += p.in.stride) {
 #pragma GCC unroll 4
-    for (std::size_t pair = 0; pair < kGroup / 2; ++pair, panel += 64) {
-      prefetch(panel);
-      const __m512bh weight = (__m512bh)_mm512_loadu_si512(panel);
+    for (std::size_t pair = 0; pair < kGroup / 2; ++pair, words += 64) {
+      prefetch(words, panel.ahead);
+      const __m512bh weight = (__m512bh)_mm512_loadu_si512(words);
 #pragma GCC unroll 28
       for (std::size_t r = 0; r < Rows; ++r) {
         sum[r] = _mm512_dpbf16_ps(sum[r], weight, (__m512bh)broadcast(in + r * kGroup + 2 * pair));
@@ -68,7 +71,8 @@ void block_bfloat16(const Product& p, std::size_t row, std::size_t column, const
 }
 
 template <std::size_t Rows>
-void block_int8(const Product& p, std::size_t row, std::size_t column, const std::byte* panel) {
+void block_int8(const Product& p, std::size_t row, std::size_t column, Panel panel) {
+  const std::byte* words = panel.words;
   const std::int8_t* in = static_cast<const std::int8_t*>(p.in.values) + row * kGroup;
   const Int8Group* group = p.in.groups + row;
   __m512 sum[Rows];
@@ -80,9 +84,9 @@ void block_int8(const Product& p, std::size_t row, std::size_t column, const std
 #pragma GCC unroll 14
     for (std::size_t r = 0; r < Rows; ++r) whole[r] = broadcast(&group[r].offset);
 #pragma GCC unroll 8
-    for (std::size_t quad = 0; quad < kGroup / 4; ++quad, panel += 64) {
-      prefetch(panel);
-      const __m512i weight = _mm512_loadu_si512(panel);
+    for (std::size_t quad = 0; quad < kGroup / 4; ++quad, words += 64) {
+      prefetch(words, panel.ahead);
+      const __m512i weight = _mm512_loadu_si512(words);
 #pragma GCC unroll 14
       for (std::size_t r = 0; r < Rows; ++r) {
         whole[r] = _mm512_dpbusd_epi32(whole[r], weight, broadcast(in + r * kGroup + 4 * quad));
@@ -102,7 +106,7 @@ void block_int8(const Product& p, std::size_t row, std::size_t column, const std
 }
 
 template <std::size_t Rows>
-void rows_bfloat16(const Product& p, std::size_t row, std::size_t column, const std::byte* panel,
+void rows_bfloat16(const Product& p, std::size_t row, std::size_t column, Panel panel,
                    std::size_t rows) {
   if (rows == Rows) {
     block_bfloat16<Rows>(p, row, column, panel);
@@ -112,7 +116,7 @@ void rows_bfloat16(const Product& p, std::size_t row, std::size_t column, const 
 }
 
 template <std::size_t Rows>
-void rows_int8(const Product& p, std::size_t row, std::size_t column, const std::byte* panel,
+void rows_int8(const Product& p, std::size_t row, std::size_t column, Panel panel,
                std::size_t rows) {
   if (rows == Rows) {
     block_int8<Rows>(p, row, column, panel);
@@ -126,12 +130,15 @@ template <std::size_t MostRows, WeightType Type, typename RunRows>
 inline void product(const Product& p, RunRows run_rows) {
   const std::byte* panel = static_cast<const std::byte*>(p.panels);
   const std::size_t blocks = (p.rows + MostRows - 1) / MostRows;
-  for (std::size_t column = 0; column < p.columns; column += kPanel) {
+  const std::size_t bytes = panel_bytes(Type, p.depth);
+  for (std::size_t column = 0; column < p.columns; column += kPanel, panel += bytes) {
+    const bool last = column + kPanel >= p.columns;
+    const Panel here = {panel, last ? static_cast<const std::byte*>(p.next) - panel
+                                    : static_cast<std::ptrdiff_t>(bytes)};
     for (std::size_t b = 0; b < blocks; ++b) {
       const std::size_t first = p.rows * b / blocks;
-      run_rows(p, first, column, panel, p.rows * (b + 1) / blocks - first);
+      run_rows(p, first, column, here, p.rows * (b + 1) / blocks - first);
     }
-    panel += panel_bytes(Type, p.depth);
   }
 }
 

@@ -37,6 +37,7 @@ struct Product {
   std::size_t columns;
   Operand in;
   const void* panels;         // of these columns, see packing.h
+  const void* next;           // what will be multiplied after them: asked for during the last panel
   const float* column_scale;  // int8 weights only, of these columns
   float* out;
   std::size_t out_stride;
