@@ -67,3 +67,65 @@ class Executor:
         """What products read: float32, or copies that are rounded to bfloat16 or int8."""
     @property
     def kernels(self) -> str: ...
+
+View = tuple[int, str, tuple[int, ...]]
+"""A dense tensor: address, dtype (float32 or bfloat16), shape."""
+
+def network_kernels() -> list[str]:
+    """Instruction sets of NetworkPasses that run here, fastest first."""
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has AVX512-BF16 or AMX-BF16."""
+
+def winograd_pays() -> bool:
+    """Whether winograd() runs here and is faster than a direct convolution."""
+
+def winograd(*, in_: View, weights: View, out: View, threads: int) -> None:
+    """3x3 convolution, zero padding 1, bfloat16; weights as in kernels/cpu/networks/winograd.h."""
+
+class NetworkPasses:
+    """What lies between convolutions, see kernels/cpu/networks/pointwise.h; no GIL inside."""
+
+    def __init__(self, kernels: str = "auto") -> None: ...
+    @property
+    def kernels(self) -> str: ...
+    def finish(
+        self,
+        *,
+        in_: View,
+        out: View | None,
+        gain: View,
+        bias: View,
+        noise: View | None,
+        next_style: View | None,
+        colours: View | None,
+        colour_bias: View | None,
+        skip: View | None,
+        picture: View | None,
+        threads: int,
+    ) -> None: ...
+    def up_finish(
+        self,
+        *,
+        phases: list[View],
+        out: View,
+        gain: View,
+        bias: View,
+        noise: View | None,
+        next_style: View,
+        threads: int,
+    ) -> None: ...
+    def prelu(self, *, in_: View, out: View, bias: View, slope: View, threads: int) -> None: ...
+    def row_sums(self, *, in_: View, out: View, threads: int) -> None: ...
+    def gated_sum(
+        self,
+        *,
+        in_: View,
+        gate: View,
+        offset: View,
+        shortcut: View,
+        stride: int,
+        out: View,
+        threads: int,
+    ) -> None: ...
+    def stretched_sum(self, *, fine: View, coarse: View, out: View, threads: int) -> None: ...

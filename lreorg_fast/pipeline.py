@@ -24,6 +24,7 @@ from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models.inference import network_dtype, prepare_encoder, prepare_generator
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
@@ -70,13 +71,20 @@ class Anonymizer:
         device: str | torch.device = "cpu",
         backend: str = "auto",
         dtype: str = "float32",
+        precision: str = "auto",
         ledger: Ledger | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = _checked_device(device)
         self.ledger = ledger if ledger is not None else Ledger()
-        self.generator = cast(StyleGAN2Generator, self._part("generator"))
-        self.encoder = cast(E4EEncoder, self._part("encoder"))
+        self._network_dtype = network_dtype(precision, self.device)
+        generator = cast(StyleGAN2Generator, self._part("generator"))
+        encoder = cast(E4EEncoder, self._part("encoder"))
+        prepared = self.device.type == "cpu"
+        self.generator = (
+            prepare_generator(generator, self._network_dtype) if prepared else generator
+        )
+        self.encoder = prepare_encoder(encoder, self._network_dtype) if prepared else encoder
         self.recognizer = cast(FaceBackbone, self._part("identity:training"))
         self.detector = cast(FaceBackbone, self._part("attributes"))
         tables = bundle.tensors("tables")
@@ -105,6 +113,7 @@ class Anonymizer:
         device: str | torch.device = "cpu",
         backend: str = "auto",
         dtype: str = "float32",
+        precision: str = "auto",
         ledger: Ledger | None = None,
     ) -> Anonymizer:
         """Open a bundle folder, or the packaged one by the name ``"demo"``.
@@ -113,13 +122,29 @@ class Anonymizer:
             bundle: folder, or ``"demo"`` (avatars, 64 px).
             device: where the networks run, for example ``"cpu"`` or ``"cuda:0"``.
             backend, dtype: of the coupling engine, see :func:`lreorg_fast.compile`.
+            precision: of the generator and the encoder: ``float32``, ``bfloat16`` (CPU only) or
+                ``auto``, see :func:`lreorg_fast.models.inference.network_dtype`. The networks
+                that verify a face run in float32 with each.
             ledger: counts epsilon per track; a new one without a budget if None.
 
         Raises:
             BundleError: the bundle is missing, damaged or incomplete.
-            ConfigError, BackendUnavailable: device, backend or dtype cannot be used here.
+            ConfigError, BackendUnavailable: device, backend, dtype or precision cannot be used
+                here.
         """
-        return cls(open_bundle(bundle), device=device, backend=backend, dtype=dtype, ledger=ledger)
+        return cls(
+            open_bundle(bundle),
+            device=device,
+            backend=backend,
+            dtype=dtype,
+            precision=precision,
+            ledger=ledger,
+        )
+
+    @property
+    def precision(self) -> str:
+        """In which the generator and the encoder run: ``float32`` or ``bfloat16``."""
+        return str(self._network_dtype).removeprefix("torch.")
 
     @property
     def resolution(self) -> int:

@@ -14,6 +14,7 @@ from PIL import Image
 
 import lreorg_fast as lf
 from lreorg_fast.errors import BundleError, ConfigError, ImageError
+from lreorg_fast.models.inference import network_dtype
 from lreorg_fast.pipeline import FILL_COLOUR
 from lreorg_fast.privacy import InsecureTestSampler, Ledger
 
@@ -399,3 +400,22 @@ def test_an_incomplete_bundle_is_refused(tmp_path: Path) -> None:
 def test_a_device_that_cannot_be_used_is_refused(bundle: Path, device: str) -> None:
     with pytest.raises(ConfigError, match="doctor"):
         lf.Anonymizer.load(bundle, device=device)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_face_is_replaced_in_either_precision(bundle: Path, precision: str) -> None:
+    anonymizer = lf.Anonymizer.load(bundle, precision=precision)
+    assert anonymizer.precision == precision
+    result = anonymizer(pictures(1)[0])
+    assert result.faces[0].status == "replaced"
+    assert not is_filled(result.image)
+
+
+def test_the_default_precision_is_the_machines(anonymizer: lf.Anonymizer) -> None:
+    chosen = str(network_dtype("auto")).removeprefix("torch.")
+    assert anonymizer.precision == chosen
+
+
+def test_an_unknown_precision_is_refused(bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        lf.Anonymizer.load(bundle, precision="half")

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "keywords": {"errors", "files"},
     "cdfnet": BOTTOM | {"_native", "kernels"},
-    "models": BOTTOM | {"cdfnet"},
+    "models": BOTTOM | {"cdfnet", "_native"},
     "media": BOTTOM,
     "privacy": BOTTOM | {"cdfnet"},
     "faces": BOTTOM | {"media", "models"},

@@ -11,6 +11,7 @@
 
 #include "build_config.h"
 #include "core/executor.h"
+#include "networks.h"
 
 namespace py = pybind11;
 using namespace lreorg;
@@ -111,6 +112,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Native engine of lreorg_fast: handles only; see lreorg_fast.cdfnet.engine.";
   m.def("build_config", &bindings::build_config);
   m.def("cuda_devices", &bindings::cuda_devices);
+  bindings::bind_networks(m);
 
   py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
       .def_static("pack", &pack, py::kw_only(), py::arg("dim"), py::arg("cond_dim"),

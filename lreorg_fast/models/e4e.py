@@ -46,6 +46,14 @@ class E4EConfig:
         if min(*sizes, *self.widths, *self.units) < 1:
             raise ConfigError("every size of an encoder must be at least 1")
 
+    def check(self, x: Tensor) -> None:
+        """ConfigError unless ``x`` is ``(N, 3, input_size, input_size)``."""
+        size = self.input_size
+        if x.dim() != 4 or x.shape[1:] != (3, size, size):
+            raise ConfigError(
+                f"the encoder takes pictures of shape (N, 3, {size}, {size}), not {tuple(x.shape)}"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -88,10 +96,12 @@ class E4EEncoder(nn.Module):
         spatial = config.input_size // 16
         self.styles = nn.ModuleList()
         for row in range(config.num_ws):
-            scale = 1 if row < _COARSE_ROWS else 2 if row < _MIDDLE_ROWS else 4
             self.styles.append(
                 _GradualStyleBlock(
-                    config.widths[-1], config.style_channels, config.style_dim, spatial * scale
+                    config.widths[-1],
+                    config.style_channels,
+                    config.style_dim,
+                    spatial << self.level(row),
                 )
             )
         self.latlayer1 = nn.Conv2d(config.widths[2], config.widths[3], 1)
@@ -99,12 +109,13 @@ class E4EEncoder(nn.Module):
         average = torch.zeros(config.num_ws, config.style_dim)
         self.register_buffer("latent_avg", average, persistent=False)
 
+    @staticmethod
+    def level(row: int) -> int:
+        """Which map of the pyramid a row reads: 0 the coarsest, 1 of twice, 2 of four times it."""
+        return 0 if row < _COARSE_ROWS else 1 if row < _MIDDLE_ROWS else 2
+
     def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if x.shape[1:] != (3, self.config.input_size, self.config.input_size):
-            size = self.config.input_size
-            raise ConfigError(
-                f"the encoder takes pictures of shape (N, 3, {size}, {size}), not {tuple(x.shape)}"
-            )
+        self.config.check(x)
         x = self.input_layer(x.contiguous(memory_format=torch.channels_last))
         ends = [sum(self.config.units[: i + 1]) for i in range(4)]
         fine = self.body[: ends[1]](x)
@@ -115,14 +126,13 @@ class E4EEncoder(nn.Module):
 
     def forward(self, x: Tensor, stage: int | None = None) -> Tensor:
         """``stage`` limits how many rows have an offset of their own (progressive training)."""
-        coarse, middle, fine = self._pyramid(x)
-        base = self.styles[0](coarse)
+        levels = self._pyramid(x)
+        base = self.styles[0](levels[0])
         rows = [base]
         last = self.config.num_ws if stage is None else min(stage + 1, self.config.num_ws)
         for row in range(1, self.config.num_ws):
             if row >= last:
                 rows.append(base)
                 continue
-            feature = coarse if row < _COARSE_ROWS else middle if row < _MIDDLE_ROWS else fine
-            rows.append(base + self.styles[row](feature))
+            rows.append(base + self.styles[row](levels[self.level(row)]))
         return torch.stack(rows, dim=1) + self.latent_avg

@@ -29,6 +29,11 @@ def published_channels(resolution: int, multiplier: int = 2) -> dict[int, int]:
     return {r: c for r, c in channels.items() if r <= resolution}
 
 
+def truncate(w: Tensor, average: Tensor, truncation: float) -> Tensor:
+    """Latents pulled toward the average one; 1 leaves them."""
+    return w if truncation == 1.0 else average + truncation * (w - average)
+
+
 @dataclass(frozen=True)
 class StyleGAN2Config:
     """Shape of a generator.
@@ -59,6 +64,16 @@ class StyleGAN2Config:
     def num_ws(self) -> int:
         """Rows of a W+ latent: two per resolution."""
         return 2 * int(math.log2(self.resolution)) - 2
+
+    def rows(self, w: Tensor) -> Tensor:
+        """Latents ``(N, w_dim)`` or ``(N, num_ws, w_dim)`` as the latter; else ConfigError."""
+        rows = w[:, None].expand(-1, self.num_ws, -1) if w.dim() == 2 else w
+        if rows.dim() != 3 or rows.shape[1:] != (self.num_ws, self.style_dim):
+            raise ConfigError(
+                f"latents have shape {tuple(w.shape)}, but this generator takes "
+                f"(N, {self.style_dim}) or (N, {self.num_ws}, {self.style_dim})"
+            )
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
@@ -233,8 +248,7 @@ class StyleGAN2Generator(nn.Module):
 
     def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """``(N, z_dim) -> (N, w_dim)``; ``truncation`` < 1 pulls toward ``latent_avg``."""
-        w: Tensor = self.style(z)
-        return w if truncation == 1.0 else self.latent_avg + truncation * (w - self.latent_avg)
+        return truncate(self.style(z), self.latent_avg, truncation)
 
     def synthesis(
         self,
@@ -251,12 +265,7 @@ class StyleGAN2Generator(nn.Module):
         (the picture is summed in w's type). ``resolution`` and ``fade`` stop early and weight
         the last RGB layer; both serve growing during training only.
         """
-        rows = w[:, None].expand(-1, self.num_ws, -1) if w.dim() == 2 else w
-        if rows.dim() != 3 or rows.shape[1:] != (self.num_ws, self.config.style_dim):
-            raise ConfigError(
-                f"latents have shape {tuple(w.shape)}, but this generator takes "
-                f"(N, {self.config.style_dim}) or (N, {self.num_ws}, {self.config.style_dim})"
-            )
+        rows = self.config.rows(w)
         x = self.input.input.to(dtype or rows.dtype).expand(len(rows), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.conv1(x, rows[:, 0], self._noise(0, x, noise))
