@@ -6,10 +6,12 @@
 //
 // LREORG_EMULATE_TILES compiles the same code against a plain C++ model of the instructions
 // (tests/native/tiles.h), so that it is tested on machines without AMX.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #ifdef LREORG_EMULATE_TILES
 #include "tiles.h"
 #else
-#include <immintrin.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -62,6 +64,70 @@ void prefetch(const std::byte* from, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += kTileBytes) __builtin_prefetch(from + i, 0, 2);
 }
 
+// [8 quads][16 columns][4] bytes to [16 pairs][16 columns][2] bfloat16. Whole numbers below 256 are
+// exact in bfloat16, the upper half of a float.
+#ifdef __AVX512VBMI__
+// The bytes' magnitudes look up both halves of their bfloat16: nine instructions for 64 weights,
+// where arithmetic takes twenty. At the speed at which one core reads memory there is time for
+// about ten.
+class Int8Widener {
+ public:
+  Int8Widener() {
+    alignas(64) std::uint8_t low[128], high[128];
+    for (int magnitude = 0; magnitude < 128; ++magnitude) {
+      const float value = static_cast<float>(magnitude);
+      std::uint32_t bits;
+      __builtin_memcpy(&bits, &value, sizeof(bits));
+      low[magnitude] = static_cast<std::uint8_t>(bits >> 16);
+      high[magnitude] = static_cast<std::uint8_t>(bits >> 24);
+    }
+    for (int half = 0; half < 2; ++half) {
+      low_[half] = _mm512_load_si512(low + 64 * half);
+      high_[half] = _mm512_load_si512(high + 64 * half);
+    }
+  }
+
+  void widen(const std::byte* group, std::byte* to) const {
+    // Within 128 bits the halves meet as [column][4]; the first two of each column are one pair's.
+    const __m512i first =
+        _mm512_setr_epi32(0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(1));
+    const __m512i sign_bit = _mm512_set1_epi8(static_cast<char>(kInt8Offset));
+    for (std::size_t quad = 0; quad < kGroup / 4; ++quad, group += 64, to += 128) {
+      const __m512i value = _mm512_xor_si512(_mm512_loadu_si512(group), sign_bit);
+      const __m512i magnitude = _mm512_abs_epi8(value);
+      const __m512i low = _mm512_permutex2var_epi8(low_[0], magnitude, low_[1]);
+      const __m512i high = _mm512_permutex2var_epi8(high_[0], magnitude, high_[1]);
+      const __m512i with_sign = _mm512_or_si512(high, _mm512_and_si512(value, sign_bit));
+      const __m512i even = _mm512_unpacklo_epi8(low, with_sign);
+      const __m512i odd = _mm512_unpackhi_epi8(low, with_sign);
+      _mm512_store_si512(to, _mm512_permutex2var_epi32(even, first, odd));
+      _mm512_store_si512(to + 64, _mm512_permutex2var_epi32(even, second, odd));
+    }
+  }
+
+ private:
+  __m512i low_[2];
+  __m512i high_[2];
+};
+#else
+class Int8Widener {
+ public:
+  void widen(const std::byte* group, std::byte* to) const {
+    for (std::size_t quad = 0; quad < kGroup / 4; ++quad) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t c = 0; c < kPanel; ++c) {
+          const int value = static_cast<int>(group[(quad * kPanel + c) * 4 + i]) - kInt8Offset;
+          const float weight = static_cast<float>(value);
+          __builtin_memcpy(to + ((2 * quad + i / 2) * kPanel + c) * 4 + 2 * (i % 2),
+                           reinterpret_cast<const std::byte*>(&weight) + 2, 2);
+        }
+      }
+    }
+  }
+};
+#endif
+
 // One group of a panel as a tile of bfloat16.
 struct Bfloat16Panels {
   static constexpr WeightType kType = WeightType::bfloat16;
@@ -69,19 +135,9 @@ struct Bfloat16Panels {
 };
 struct Int8Panels {
   static constexpr WeightType kType = WeightType::int8;
-  // [8 quads][16 columns][4] bytes -> [16 pairs][16 columns][2] bfloat16. Whole numbers below 256
-  // are exact in bfloat16, the upper half of a float.
+  const Int8Widener widener;
   const std::byte* tile(const std::byte* group, std::byte* buffer) const {
-    for (std::size_t quad = 0; quad < kGroup / 4; ++quad) {
-      for (std::size_t i = 0; i < 4; ++i) {
-        for (std::size_t c = 0; c < kPanel; ++c) {
-          const int value = static_cast<int>(group[(quad * kPanel + c) * 4 + i]) - kInt8Offset;
-          const float weight = static_cast<float>(value);
-          __builtin_memcpy(buffer + ((2 * quad + i / 2) * kPanel + c) * 4 + 2 * (i % 2),
-                           reinterpret_cast<const std::byte*>(&weight) + 2, 2);
-        }
-      }
-    }
+    widener.widen(group, buffer);
     return buffer;
   }
 };

@@ -59,8 +59,8 @@ static bool supported() {
   unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
   __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   constexpr unsigned kNeeded = 1u << 22 | 1u << 24;
-  static const bool answer =
-      avx512_supported() && (edx & kNeeded) == kNeeded && request_permission();
+  static const bool answer = avx512_supported() && __builtin_cpu_supports("avx512vbmi") &&
+                             (edx & kNeeded) == kNeeded && request_permission();
   return answer;
 }
 
