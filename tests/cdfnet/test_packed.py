@@ -78,7 +78,7 @@ class Reader:
     def matrix(self, dtype: str, outputs: int, inputs: int) -> Array:
         element, together = FORMATS[dtype]
         panels = -(-outputs // PANEL)
-        depth = inputs if dtype == "float32" else -(-inputs // GROUP) * GROUP
+        depth = -(-inputs // GROUP) * GROUP
         raw = self.take(element, panels * depth * PANEL)
         words = raw.reshape(panels, depth // together, PANEL, together)
         values = words.transpose(0, 2, 1, 3).reshape(panels * PANEL, depth)

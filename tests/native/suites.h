@@ -1,0 +1,14 @@
+// The tests by subject.
+#pragma once
+
+#include <vector>
+
+#include "check.h"
+
+namespace lreorg::test {
+
+extern const std::vector<Test> packed_tests;
+extern const std::vector<Test> executor_tests;
+extern const std::vector<Test> team_tests;
+
+}  // namespace lreorg::test
