@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "cpu/networks/pointwise.h"
+#include "cpu/networks/threads.h"
 #include "cpu/networks/winograd.h"
-#include "cpu/team.h"
 
 namespace py = pybind11;
 
@@ -223,12 +223,19 @@ class Passes {
     return a;
   }
 
+  // A pass of a few microseconds is over before other threads have come.
+  static std::size_t useful(std::size_t threads, const Size& size) {
+    constexpr std::size_t kShare = std::size_t{1} << 18;
+    const std::size_t values = size.rows() * size.width * size.channels;
+    return std::min(threads, std::max<std::size_t>(1, values / kShare));
+  }
+
   template <typename Arguments>
   static void run(RowFunction<Arguments> function, const Arguments& arguments,
                   std::size_t threads) {
     const py::gil_scoped_release release;
     RowJob<Arguments> job(function, arguments);
-    cpu::Team::shared().run(threads, job);
+    run_beside_torch(useful(threads, arguments.size), job);
   }
 
   const PointwiseVariant& variant_;
@@ -284,7 +291,7 @@ void run_winograd(const View& in, const View& weights, const View& out, std::siz
   w.out = address(out, "out", kBfloat16, {w.size.pictures, w.size.height, w.size.width, outputs});
   const py::gil_scoped_release release;
   WinogradJob job(w);
-  cpu::Team::shared().run(threads, job);
+  run_beside_torch(threads, job);
 }
 
 std::vector<std::string> supported_variants() {
