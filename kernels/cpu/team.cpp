@@ -1,5 +1,6 @@
 #include "cpu/team.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -39,7 +40,8 @@ void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t is) {
 
 Team* shared_team = nullptr;
 
-// The old team's memory is given up: its locks may be held by threads that the child lacks.
+// The old team's memory is given up: its locks may be held by threads that the child lacks. OpenMP
+// would wait for its lost threads for ever.
 void replace_after_fork() {
   shared_team = new Team;
 }
@@ -84,7 +86,7 @@ struct Team::Worker {
 
 Team& Team::shared() {
   static const bool made = [] {
-    shared_team = new Team;
+    shared_team = new Team(loaded_openmp());
 #if defined(__unix__) || defined(__APPLE__)
     pthread_atfork(nullptr, nullptr, replace_after_fork);
 #endif
@@ -94,7 +96,7 @@ Team& Team::shared() {
   return *shared_team;
 }
 
-Team::Team() = default;
+Team::Team(const OpenMP* openmp) : openmp_(openmp) {}
 
 Team::~Team() {
   for (const auto& worker : workers_) {
@@ -150,12 +152,43 @@ void Team::run(std::size_t threads, Job& job) {
     job.work(0, 1);
     return;
   }
-  grow(threads);
+  const bool openmp = openmp_ != nullptr && openmp_->max_threads() > 1;
+  if (openmp) threads = std::min(threads, static_cast<std::size_t>(openmp_->max_threads()));
   job.start(threads);
   job_ = &job;
   size_ = threads;
-  running_.store(static_cast<std::uint32_t>(threads - 1), std::memory_order_relaxed);
-  for (std::size_t i = 0; i + 1 < threads; ++i) {
+  if (!openmp || !run_on_openmp()) run_on_workers();
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+// False, and nothing done, when the runtime gives fewer threads than the job is set up for: it may,
+// inside of somebody's parallel region or at a limit of the system.
+bool Team::run_on_openmp() {
+  struct Region {
+    Team& team;
+    std::atomic<bool> short_of_threads{false};
+  } region{*this};
+  const auto body = [](void* data) {
+    Region& shared = *static_cast<Region*>(data);
+    Team& team = shared.team;
+    // Every thread sees the same numbers, so all of them work or none does.
+    if (static_cast<std::size_t>(team.openmp_->num_threads()) < team.size_) {
+      shared.short_of_threads.store(true, std::memory_order_relaxed);
+      return;
+    }
+    const std::size_t rank = static_cast<std::size_t>(team.openmp_->thread_num());
+    if (rank < team.size_) team.attempt(rank);
+  };
+  // All of the runtime's threads, even if the job needs fewer: asked for another number, it would
+  // end the others and make them again for PyTorch's next operator.
+  openmp_->parallel(body, &region, static_cast<unsigned>(openmp_->max_threads()), 0);
+  return !region.short_of_threads.load(std::memory_order_relaxed);
+}
+
+void Team::run_on_workers() {
+  grow(size_);
+  running_.store(static_cast<std::uint32_t>(size_ - 1), std::memory_order_relaxed);
+  for (std::size_t i = 0; i + 1 < size_; ++i) {
     workers_[i]->jobs.fetch_add(1, std::memory_order_release);
     workers_[i]->jobs.notify_one();
   }
@@ -163,7 +196,6 @@ void Team::run(std::size_t threads, Job& job) {
   for (std::uint32_t left; (left = running_.load(std::memory_order_acquire)) != 0;) {
     wait_while(running_, left);
   }
-  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 }  // namespace lreorg::cpu

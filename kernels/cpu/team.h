@@ -9,6 +9,8 @@
 #include <mutex>
 #include <vector>
 
+#include "cpu/openmp.h"
+
 namespace lreorg::cpu {
 
 // Thrown out of Barrier::wait when another thread of the job has failed.
@@ -49,14 +51,18 @@ class Job {
   ~Job() = default;
 };
 
-// A process has one team. It grows to the largest size that was asked for; its threads leave the
-// cores within about 50 microseconds after a job and keep the affinity that they inherit.
+// A process has one team. Where an OpenMP runtime is loaded (PyTorch's), its threads do the work,
+// for the reason that openmp.h gives. Otherwise the team has threads of its own: it grows to the
+// largest size that was asked for, and they leave the cores within about 50 microseconds after a
+// job and keep the affinity that they inherit.
 class Team {
  public:
-  // After fork() the child has a team of its own, as threads do not survive.
+  // After fork() the child has another team, with threads of its own: neither threads nor OpenMP
+  // survive a fork.
   static Team& shared();
 
-  Team();
+  // `openmp` may be null.
+  explicit Team(const OpenMP* openmp = nullptr);
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
   ~Team();
@@ -69,10 +75,13 @@ class Team {
  private:
   struct Worker;
 
+  bool run_on_openmp();
+  void run_on_workers();
   void grow(std::size_t threads);
   void loop(Worker& worker, std::size_t rank);
   void attempt(std::size_t rank);
 
+  const OpenMP* openmp_;
   std::mutex busy_;  // held by the job that has the team
   std::vector<std::unique_ptr<Worker>> workers_;
   Job* job_ = nullptr;
