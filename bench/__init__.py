@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m bench.cpu`` and ``pytest bench``; see docs/benchmarks.md."""

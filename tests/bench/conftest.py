@@ -1,0 +1,9 @@
+"""Lets these tests import ``bench``, which is no part of the installed package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Last, so that an installed lreorg_fast comes before the one beside it.
+sys.path.append(str(Path(__file__).parents[2]))
