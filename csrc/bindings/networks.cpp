@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "cpu/networks/pointwise.h"
-#include "cpu/networks/threads.h"
 #include "cpu/networks/winograd.h"
+#include "cpu/team.h"
 
 namespace py = pybind11;
 
@@ -235,7 +235,7 @@ class Passes {
                   std::size_t threads) {
     const py::gil_scoped_release release;
     RowJob<Arguments> job(function, arguments);
-    run_beside_torch(useful(threads, arguments.size), job);
+    cpu::Team::shared().run(useful(threads, arguments.size), job);
   }
 
   const PointwiseVariant& variant_;
@@ -291,7 +291,7 @@ void run_winograd(const View& in, const View& weights, const View& out, std::siz
   w.out = address(out, "out", kBfloat16, {w.size.pictures, w.size.height, w.size.width, outputs});
   const py::gil_scoped_release release;
   WinogradJob job(w);
-  run_beside_torch(threads, job);
+  cpu::Team::shared().run(threads, job);
 }
 
 std::vector<std::string> supported_variants() {

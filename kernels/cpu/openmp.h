@@ -1,4 +1,4 @@
-// The OpenMP runtime that somebody else has loaded into the process, found at run time.
+// PyTorch's OpenMP runtime, found at run time.
 //
 // PyTorch's operators run on OpenMP threads, and those keep spinning for milliseconds after each
 // operator, in case another one follows. Threads of our own would have to share cores with them:
@@ -18,7 +18,7 @@ struct OpenMP {
   int (*thread_num)();
 };
 
-// Null where the process has none that is visible to everybody.
-const OpenMP* loaded_openmp();
+// Null where PyTorch is not loaded, or not on Linux, or has another runtime.
+const OpenMP* torch_openmp();
 
 }  // namespace lreorg::cpu

@@ -86,7 +86,7 @@ struct Team::Worker {
 
 Team& Team::shared() {
   static const bool made = [] {
-    shared_team = new Team(loaded_openmp());
+    shared_team = new Team(torch_openmp());
 #if defined(__unix__) || defined(__APPLE__)
     pthread_atfork(nullptr, nullptr, replace_after_fork);
 #endif

@@ -51,10 +51,10 @@ class Job {
   ~Job() = default;
 };
 
-// A process has one team. Where an OpenMP runtime is loaded (PyTorch's), its threads do the work,
-// for the reason that openmp.h gives. Otherwise the team has threads of its own: it grows to the
-// largest size that was asked for, and they leave the cores within about 50 microseconds after a
-// job and keep the affinity that they inherit.
+// A process has one team. Where PyTorch is loaded its OpenMP threads do the work, for the reason
+// that openmp.h gives. Otherwise the team has threads of its own: it grows to the largest size that
+// was asked for, and they leave the cores within about 50 microseconds after a job and keep the
+// affinity that they inherit.
 class Team {
  public:
   // After fork() the child has another team, with threads of its own: neither threads nor OpenMP
