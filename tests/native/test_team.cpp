@@ -168,6 +168,57 @@ void callers_do_not_wait_for_each_other() {
   CHECK(shared > 0);
 }
 
+// A runtime as PyTorch loads one, except that its threads are made for each region.
+thread_local unsigned region_size = 1;
+thread_local unsigned region_rank = 0;
+std::atomic<unsigned> most_threads{4};   // what it says
+std::atomic<unsigned> given_threads{4};  // what it gives, which may be fewer
+std::atomic<int> regions{0};
+
+void run_region(void (*body)(void*), void* data, unsigned threads, unsigned) {
+  ++regions;
+  const unsigned size = std::min(threads, given_threads.load());
+  std::vector<std::thread> others;
+  const auto enter = [=](unsigned rank) {
+    region_size = size;
+    region_rank = rank;
+    body(data);
+    region_size = 1;
+    region_rank = 0;
+  };
+  for (unsigned rank = 1; rank < size; ++rank) others.emplace_back(enter, rank);
+  enter(0);
+  for (std::thread& other : others) other.join();
+}
+
+const cpu::OpenMP kRuntime = {
+    run_region,
+    [] { return static_cast<int>(most_threads); },
+    [] { return static_cast<int>(region_size); },
+    [] { return static_cast<int>(region_rank); },
+};
+
+void threads_of_a_loaded_runtime_do_the_work() {
+  Team team(&kRuntime);
+  for (const unsigned given : {4u, 3u, 2u, 1u}) {
+    given_threads = given;
+    for (const std::size_t threads : {2, 3, 4, 6, 1}) {
+      const int before = regions;
+      Phases job(3);
+      team.run(threads, job);
+      // No more than the runtime says; on threads of its own where it gives fewer.
+      CHECK(job.finished() && job.size() == std::min<std::size_t>(threads, 4));
+      CHECK(regions == before + (threads > 1 ? 1 : 0));
+      Failing failing({job.size() - 1}, 2);
+      CHECK_THROWS(std::runtime_error, "rank ", team.run(threads, failing));
+    }
+  }
+  most_threads = 1;
+  const int before = regions;
+  run_phases(team, 3, 3);
+  CHECK(regions == before);
+}
+
 // The exit status of a child that does the work, or is killed after a while.
 template <typename Work>
 int status_of_child(Work work) {
@@ -244,6 +295,7 @@ const std::vector<Test> team_tests = {
      a_job_that_cannot_start_leaves_the_team_free},
     {"a cancelled barrier lets nobody wait", true, a_cancelled_barrier_lets_nobody_wait},
     {"callers do not wait for each other", true, callers_do_not_wait_for_each_other},
+    {"threads of a loaded runtime do the work", true, threads_of_a_loaded_runtime_do_the_work},
     {"a forked child has a team of its own", true, a_forked_child_has_a_team_of_its_own},
     {"fork while a job runs", true, fork_while_a_job_runs},
     {"idle threads park", true, idle_threads_park},
