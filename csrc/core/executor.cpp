@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <thread>
 
 #include "cpu/team.h"
 
@@ -40,8 +41,7 @@ struct Executor::Workspace {
 class Executor::Lease {
  public:
   explicit Lease(const Executor& owner) : owner_(owner) {
-    // A child of fork() may find the lock held for ever: it then makes a workspace of its own.
-    const std::unique_lock lock(owner_.mutex_, std::try_to_lock);
+    const std::unique_lock lock = soon(owner_.mutex_);
     if (lock.owns_lock() && !owner_.idle_.empty()) {
       workspace_ = std::move(owner_.idle_.back());
       owner_.idle_.pop_back();
@@ -50,7 +50,7 @@ class Executor::Lease {
     }
   }
   ~Lease() {
-    const std::unique_lock lock(owner_.mutex_, std::try_to_lock);
+    const std::unique_lock lock = soon(owner_.mutex_);
     if (lock.owns_lock()) owner_.idle_.push_back(std::move(workspace_));
   }
   Lease(const Lease&) = delete;
@@ -58,6 +58,15 @@ class Executor::Lease {
   Workspace& operator*() { return *workspace_; }
 
  private:
+  // The lock is held for nanoseconds, or for ever: in a child of fork(), which then makes a
+  // workspace for each call.
+  static std::unique_lock<std::mutex> soon(std::mutex& mutex) {
+    constexpr int kTries = 1000;
+    std::unique_lock lock(mutex, std::defer_lock);
+    for (int i = 0; i < kTries && !lock.try_lock(); ++i) std::this_thread::yield();
+    return lock;
+  }
+
   const Executor& owner_;
   std::unique_ptr<Workspace> workspace_;
 };

@@ -135,7 +135,8 @@ PackedHeader read_header(std::string_view bytes) {
   require(header.panel == kPanel && header.group == kGroup,
           "the panel width or the group is not the one of this build.");
   require(header.weight_type < kWeightTypes, "the weight type is unknown.");
-  require(header.payload_bytes == bytes.size() - sizeof(header),
+  require(header.payload_bytes == bytes.size() - sizeof(header) &&
+              header.payload_bytes % sizeof(std::uint64_t) == 0,
           "the payload is truncated or too long.");
   return header;
 }
@@ -185,12 +186,15 @@ PackedWeights PackedWeights::pack(const Shape& shape, WeightType type,
 
 PackedWeights PackedWeights::from_bytes(std::string_view bytes) {
   const PackedHeader header = read_header(bytes);
+  // Before anything is made in the size that the header asks for, which may be damaged.
+  const std::byte* payload = reinterpret_cast<const std::byte*>(bytes.data()) + sizeof(header);
+  require(header.checksum == checksum(header, payload), "the checksum is wrong.");
   const Shape shape{header.dim, header.cond_dim, header.num_blocks, header.growth, header.clamp};
-  PackedWeights packed(shape, static_cast<WeightType>(header.weight_type));
-  require(header.payload_bytes == packed.layout_.payload_bytes,
+  const WeightType type = static_cast<WeightType>(header.weight_type);
+  require(header.payload_bytes == make_layout(shape, type).payload_bytes,
           "the payload does not have the size that the shape asks for.");
+  PackedWeights packed(shape, type);
   std::memcpy(packed.memory_.data(), bytes.data(), bytes.size());
-  require(header.checksum == checksum(header, packed.payload()), "the checksum is wrong.");
   return packed;
 }
 

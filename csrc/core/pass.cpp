@@ -136,8 +136,8 @@ void Pass::chain(const DenseSubnet& subnet, Role role, Range rows) {
       const Tensor& matrix = subnet.chain[i - 1];
       const std::size_t type = static_cast<std::size_t>(model_.weights.type());
       model_.kernels.short_product[type]({rows.size(), matrix.inputs, growth, values,
-                                          model_.weights.data(matrix), column_scales(matrix), layer,
-                                          hidden.stride()});
+                                          model_.weights.data(matrix), column_scales(matrix, 0),
+                                          layer, hidden.stride()});
     }
     model_.kernels.leaky(rows.size(), growth, layer, hidden.stride(), bias + i * growth,
                          kLeakySlope);
@@ -153,7 +153,7 @@ void Pass::product(std::size_t block, Stage stage, const RoundedCopy& in, std::s
   // The output adds to what its direct part has left there.
   model_.arithmetic.product({rows, matrix.inputs, columns.size(), in.operand(),
                              panels(block, stage), panels_after(block, stage),
-                             column_scales(matrix) + columns.first, out.row(0) + columns.first,
+                             column_scales(matrix, columns.first), out.row(0) + columns.first,
                              out.stride(), stage.part == Part::output});
 }
 
@@ -271,8 +271,9 @@ const float* Pass::constant(std::size_t lane, std::size_t block, Role role) cons
 }
 
 // Null for other weights than int8, which have none.
-const float* Pass::column_scales(const Tensor& matrix) const {
-  return model_.weights.type() == WeightType::int8 ? model_.weights.scales(matrix) : nullptr;
+const float* Pass::column_scales(const Tensor& matrix, std::size_t first) const {
+  const bool int8 = model_.weights.type() == WeightType::int8;
+  return int8 ? model_.weights.scales(matrix) + first : nullptr;
 }
 
 }  // namespace lreorg

@@ -68,7 +68,8 @@ class Pass {
   Range columns_of(Stage stage) const;
   const std::byte* panels(std::size_t block, Stage stage) const;
   const std::byte* panels_after(std::size_t block, Stage stage) const;
-  const float* column_scales(const Tensor& matrix) const;
+  // From the first of some columns; null where weights have none.
+  const float* column_scales(const Tensor& matrix, std::size_t first) const;
   void round(const Matrix& matrix, const RoundedCopy& copy, Range rows, Range columns);
   void finish(std::size_t stream, std::size_t rows);
   void copy_in(std::span<float* const> values);

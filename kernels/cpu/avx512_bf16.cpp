@@ -178,6 +178,16 @@ void round_bfloat16(const Rounding& x) {
   }
 }
 
+// Compared as integers, in which a NaN is the largest: as the scale it then makes the results NaN,
+// where the maximum of floats would lose it and leave something that looks like a result.
+inline float largest_magnitude(const Halves& a) {
+  const std::int32_t bits = _mm512_reduce_max_epi32(_mm512_max_epi32(
+      _mm512_castps_si512(_mm512_abs_ps(a.low)), _mm512_castps_si512(_mm512_abs_ps(a.high))));
+  float largest;
+  __builtin_memcpy(&largest, &bits, sizeof(largest));
+  return largest;
+}
+
 void round_int8(const Rounding& x) {
   std::int8_t* out = static_cast<std::int8_t*>(x.out);
   Int8Group* groups = x.groups;
@@ -185,8 +195,7 @@ void round_int8(const Rounding& x) {
        column += kGroup, out += x.stride, groups += x.stride / kGroup) {
     for (std::size_t row = 0; row < x.rows; ++row) {
       const Halves a = load_group(x, row, column);
-      const float largest =
-          _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a.low), _mm512_abs_ps(a.high)));
+      const float largest = largest_magnitude(a);
       // Below this the reciprocal overflows; such a group is zero at any precision.
       const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
       const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(a.low, _mm512_set1_ps(inverse)));
@@ -194,8 +203,10 @@ void round_int8(const Rounding& x) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * kGroup), _mm512_cvtsepi32_epi8(low));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * kGroup + kPanel),
                        _mm512_cvtsepi32_epi8(high));
-      const std::int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
-      groups[row] = {largest * (1.0f / 127.0f), -kInt8Offset * sum};
+      // Unsigned, as what is not finite makes sums that overflow.
+      const auto sum =
+          static_cast<std::uint32_t>(_mm512_reduce_add_epi32(_mm512_add_epi32(low, high)));
+      groups[row] = {largest * (1.0f / 127.0f), static_cast<std::int32_t>(0u - kInt8Offset * sum)};
     }
   }
 }

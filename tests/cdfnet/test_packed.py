@@ -198,6 +198,17 @@ def test_a_damaged_header_is_named(packed: bytes, offset: int, message: str) -> 
         _native.PackedWeights.from_bytes(bytes(damaged))
 
 
+@pytest.mark.parametrize("field", range(16, 36, 4))
+@pytest.mark.parametrize("bit", [7, 14, 15, 30])
+def test_damage_that_asks_for_much_memory_is_found_before(
+    packed: bytes, field: int, bit: int
+) -> None:
+    damaged = bytearray(packed)
+    damaged[field + bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ValueError, match="checksum"):
+        _native.PackedWeights.from_bytes(bytes(damaged))
+
+
 @given(st.data())
 def test_any_damage_is_found(packed: bytes, data: st.DataObject) -> None:
     damaged = bytearray(packed)

@@ -225,7 +225,7 @@ def test_edges_of_blocks_and_chunks(kernels: str, dtype: str, dim: int, growth: 
 @every_kernel
 @every_dtype
 @EXACT
-@pytest.mark.parametrize("bad", [np.inf, 3e38])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
 def test_what_is_not_finite_stays_in_its_row(
     kernels: str, dtype: str, exact: bool, bad: float
 ) -> None:
