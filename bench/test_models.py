@@ -116,19 +116,22 @@ def test_network(benchmark: Any, name: str, batch: int, variant: str) -> None:
         benchmark.pedantic(run, (x,), rounds=ROUNDS, warmup_rounds=1)
 
 
-def matrix_rate(dtype: torch.dtype) -> float:
+def matrix_rate(dtype: torch.dtype, clock: str) -> float:
     """GFLOP/s that PyTorch's own product of large matrices reaches now, the best of a few."""
     a, b = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
-    return max(2 * 1.024**3 / _seconds(torch.matmul, a, b) for _ in range(10))
+    return max(2 * 1.024**3 / _seconds(clock, torch.matmul, a, b) for _ in range(10))
 
 
-def _seconds(run: Callable[..., Tensor], *inputs: Tensor) -> float:
-    start = time.perf_counter()
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def _seconds(clock: str, run: Callable[..., Tensor], *inputs: Tensor) -> float:
+    start = CLOCKS[clock]()
     run(*inputs)
-    return time.perf_counter() - start
+    return CLOCKS[clock]() - start
 
 
-def by_turns(name: str, batch: int, rounds: int) -> dict[str, Any]:
+def by_turns(name: str, batch: int, rounds: int, clock: str) -> dict[str, Any]:
     """Raw seconds of all variants of one network, round after round."""
     runs, _, gflop = network(name)
     x, _ = case(name, batch)
@@ -138,12 +141,14 @@ def by_turns(name: str, batch: int, rounds: int) -> dict[str, Any]:
     with torch.inference_mode():
         for _ in range(rounds):
             for dtype, found in rates.items():
-                found.append(matrix_rate(getattr(torch, dtype)))
+                found.append(matrix_rate(getattr(torch, dtype), clock))
             for variant, run in runs.items():
-                seconds[variant].append(_seconds(run, x))
+                seconds[variant].append(_seconds(clock, run, x))
     return {
         "network": name,
         "batch": batch,
+        "clock": clock,
+        "threads": torch.get_num_threads(),
         "gflop": gflop * batch,
         "seconds": seconds,
         "rms_error": errors,
@@ -157,7 +162,10 @@ def machine() -> dict[str, Any]:
     if info.is_file():
         lines = info.read_text().splitlines()
         cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"cpu": cpu, "torch": torch.__version__}
+
+
+_KEYS = ("network", "batch", "clock", "threads")
 
 
 def main() -> None:
@@ -166,11 +174,16 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="cpu: for one thread when others run"
+    )
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     cases = json.loads(options.out.read_text())["cases"] if options.out.exists() else []
     for name, batch in itertools.product(options.networks, options.batches):
-        measured = by_turns(name, batch, options.rounds)
-        cases = [case for case in cases if (case["network"], case["batch"]) != (name, batch)]
+        measured = by_turns(name, batch, options.rounds, options.clock)
+        cases = [case for case in cases if any(case[key] != measured[key] for key in _KEYS)]
         cases.append(measured)
         print(table(measured), flush=True)
         options.out.write_text(json.dumps({"machine": machine(), "cases": cases}, indent=1) + "\n")
