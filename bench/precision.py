@@ -59,7 +59,7 @@ def moved(anonymizer: lf.Anonymizer, exact: lf.Anonymizer, probes: list[Any]) ->
 
 
 def measure(count: int, dtypes: list[str]) -> dict[str, Any]:
-    exact = lf.Anonymizer.load("demo", backend="reference", dtype="float64")
+    exact = lf.Anonymizer.load("demo", backend="reference", dtype="float64", precision="float32")
     people = draw_people(count, SEED, exact.resolution)
     results: dict[str, Any] = {}
     for dtype in dtypes:

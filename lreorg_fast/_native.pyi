@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def build_config() -> dict[str, Any]:
-    """version, compiler, cpu_kernels that run here (widest first), cuda_architectures."""
+    """version, compiler, cpu_kernels that run here (fastest first), cuda_architectures."""
 
 def cuda_devices() -> dict[str, Any]:
     """built, runtime, driver, devices (list of dicts), and reason (str) where there are none."""

@@ -94,7 +94,7 @@ class BatchReport:
     Attributes:
         settings: as given; ``hide`` and ``keep`` as they were used.
         bundle: name, domain, versions and licence of the bundle.
-        engine: backend, type of weights and device that ran.
+        engine: backend, type of its weights, precision of the networks, and device that ran.
         files: one entry per input, pictures in the order of the plan, then what was left out.
         ledger: :meth:`lreorg_fast.privacy.Ledger.report`, with the sentence that goes with epsilon.
         interrupted: stopped by the user; what was not reached is ``skipped``.
@@ -244,6 +244,7 @@ class _Run:
             engine={
                 "backend": engine.backend,
                 "dtype": engine.dtype,
+                "precision": self.anonymizer.precision,
                 "device": str(self.anonymizer.device),
             },
             files=tuple(files),

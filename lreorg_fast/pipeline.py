@@ -70,7 +70,7 @@ class Anonymizer:
         *,
         device: str | torch.device = "cpu",
         backend: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "bfloat16",
         precision: str = "auto",
         ledger: Ledger | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class Anonymizer:
         *,
         device: str | torch.device = "cpu",
         backend: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "bfloat16",
         precision: str = "auto",
         ledger: Ledger | None = None,
     ) -> Anonymizer:

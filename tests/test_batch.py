@@ -321,7 +321,12 @@ def test_the_report(bundle: Path, folder: Path) -> None:
     assert content == report.to_dict()
     assert content["package_version"] == lreorg_fast.__version__
     assert content["bundle"]["name"] == "toy"
-    assert content["engine"] == {"backend": "reference", "dtype": "float32", "device": "cpu"}
+    assert content["engine"] == {
+        "backend": "reference",
+        "dtype": "bfloat16",
+        "precision": fresh.precision,
+        "device": "cpu",
+    }
     assert content["settings"] == {
         "hide": ["identity", "gender"],
         "keep": ["age"],

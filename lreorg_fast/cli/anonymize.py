@@ -115,10 +115,17 @@ Examples:
 )
 @click.option(
     "--dtype",
-    default="float32",
+    default="bfloat16",
     show_default=True,
     metavar="NAME",
-    help="Weights of the reorganization: float32, bfloat16 or float64.",
+    help="Weights of the reorganization: bfloat16, float32, int8 or float64.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Of the generator and the encoder: float32, bfloat16, or auto for what the CPU does fast.",
 )
 @click.option(
     "--report",
@@ -140,6 +147,7 @@ def anonymize(
     device: str,
     backend: str,
     dtype: str,
+    precision: str,
     budget: float | None,
     report: Path | None,
     force: bool,
@@ -161,7 +169,12 @@ def anonymize(
 
     given = {name: value for name, value in settings.items() if value is not None}
     anonymizer = Anonymizer.load(
-        bundle, device=device, backend=backend, dtype=dtype, ledger=Ledger(budget)
+        bundle,
+        device=device,
+        backend=backend,
+        dtype=dtype,
+        precision=precision,
+        ledger=Ledger(budget),
     )
     with progress_bar("anonymizing", visible=not quiet) as progress:
         done = anonymize_files(

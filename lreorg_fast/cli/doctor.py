@@ -45,7 +45,7 @@ def _rows(found: Diagnosis) -> Iterator[Row]:
         for device, name in found.torch["devices"].items():
             yield f"device {device}", "ok", name
     if found.native is not None:
-        kernels = f"CPU kernels, widest first: {', '.join(found.native['cpu_kernels'])}"
+        kernels = f"CPU kernels, fastest first: {', '.join(found.native['cpu_kernels'])}"
         yield "native module", "ok", f"{found.native['compiler']}; {kernels}"
         cuda = found.native["cuda"]
         reason = cuda["reason"] or f"for {found.native['cuda_architectures']}"

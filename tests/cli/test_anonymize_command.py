@@ -39,7 +39,7 @@ def test_defaults(report) -> None:
     assert content["settings"]["hide"] == ["identity"]
     assert content["settings"]["keep"] == ["gender", "age", "expression", "makeup"]
     assert content["settings"]["mechanism"] == "window-rr"
-    assert content["engine"]["dtype"] == "float32"
+    assert content["engine"]["dtype"] == "bfloat16"
     (entry,) = content["files"]
     assert entry["status"] == "replaced"
     assert entry["epsilon"] == 1
@@ -114,10 +114,13 @@ def test_budget(report) -> None:
 @pytest.mark.parametrize(
     ("options", "engine"),
     [
-        (["--backend", "reference"], {"backend": "reference", "dtype": "float32"}),
-        (["--backend", "cpu"], {"backend": "cpu", "dtype": "float32"}),
-        (["--dtype", "bfloat16"], {"dtype": "bfloat16"}),
+        (["--backend", "reference"], {"backend": "reference", "dtype": "bfloat16"}),
+        (["--backend", "cpu"], {"backend": "cpu", "dtype": "bfloat16"}),
+        (["--dtype", "float32"], {"dtype": "float32"}),
+        (["--dtype", "int8"], {"backend": "cpu", "dtype": "int8"}),
         (["--backend", "reference", "--dtype", "float64"], {"dtype": "float64"}),
+        (["--precision", "float32"], {"precision": "float32"}),
+        (["--precision", "bfloat16"], {"precision": "bfloat16"}),
     ],
 )
 def test_backend_and_dtype(report, options: list[str], engine: dict[str, str]) -> None:
@@ -131,6 +134,7 @@ def test_backend_and_dtype(report, options: list[str], engine: dict[str, str]) -
         (["--backend", "abacus"], "abacus"),
         (["--backend", "triton"], "triton"),
         (["--dtype", "float8"], "float8"),
+        (["--precision", "float8"], "float8"),
         (["--bundle", "no/such/bundle"], "no/such/bundle"),
         (["--hide", "mood"], "mood"),
         (["--keep", "identity"], "identity"),
