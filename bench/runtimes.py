@@ -90,7 +90,9 @@ def _module(network: str, config: lf.CDFNetConfig) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.net = copy.deepcopy(net)
-            self.keywords = nn.ParameterDict(keywords).requires_grad_(False)
+            # One row each: Inductor fails on products with a vector.
+            rows = {name: k[None] for name, k in keywords.items()}
+            self.keywords = nn.ParameterDict(rows).requires_grad_(False)
 
         def forward(self, s: Any, f: Any) -> Any:
             features = dict(self.keywords.items())
