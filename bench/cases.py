@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import lreorg_fast as lf
+from bench import TOKENS
 from lreorg_fast.cdfnet import Engine, Plan
 from lreorg_fast.cdfnet.backends import BACKENDS
 
-TOKENS = 14  # one face at 256 px
 HIDE = "identity"
 KEEP = ("gender", "age", "expression", "makeup")
 KEYWORDS = (HIDE, *KEEP)

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--faces", type=_counts, default="1,2,4,8,16,64,256", help="numbers of faces per call")
-    add("--variants", type=_names, default="*", help="names or patterns, such as engine-*,eager-*")
+    add("--variants", type=_names, default="*", help="names, patterns (engine-*), or !left-out-*")
     add("--rounds", type=_positive, default=9, help="turns of each variant, at most")
     add("--seconds", type=float, default=30.0, help="of timed calls per number of faces")
     add("--threads", type=_positive, default=machine.usable_cores(), help="per variant")

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cases import TOKENS
+from bench import TOKENS
 from lreorg_fast.errors import LReorgError
 
 SOURCE = Path(__file__).parent / "native" / "floor.cpp"

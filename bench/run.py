@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lreorg_fast as lf
-from bench import cases, machine, report
+from bench import TOKENS, cases, machine, report
 from bench.floor import Floor, FloorUnavailable, Work
 from bench.rounds import Budget, Measurement, measure
 from bench.runtimes import Setting
@@ -97,7 +97,7 @@ class Run:
             "case": {
                 "name": "reorganize-default",
                 "config": self.config.to_dict(),
-                "tokens": cases.TOKENS,
+                "tokens": TOKENS,
                 "hide": [cases.HIDE],
                 "keep": list(cases.KEEP),
             },

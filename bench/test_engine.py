@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import cases
+from bench import TOKENS, cases
 from tolerances import tolerance
 
 ROUNDS = 7
@@ -30,7 +30,7 @@ ROUNDS = 7
 def test_default_reorganization(benchmark: Any, backend: str, dtype: str, faces: int) -> None:
     s, f = cases.inputs(faces)
     runner = cases.engine(backend, dtype)
-    benchmark.group = f"reorganize-default, {faces} face(s) of {cases.TOKENS} tokens"
+    benchmark.group = f"reorganize-default, {faces} face(s) of {TOKENS} tokens"
     benchmark.extra_info.update(
         runner.build_info(), torch=torch.__version__, machine=platform.processor()
     )

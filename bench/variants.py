@@ -89,16 +89,28 @@ def engines() -> tuple[Variant, ...]:
 
 
 def choose(patterns: Sequence[str]) -> list[Variant]:
-    """The variants whose names match any of the patterns ("*", "engine-*"), in table order.
+    """The variants whose names match a pattern ("engine-*"), in table order.
+
+    Patterns that begin with "!" leave out what they match; with such patterns alone the rest stays.
 
     Raises:
-        ConfigError: a pattern matches nothing.
+        ConfigError: a pattern matches nothing, or nothing is left.
     """
     known = (*engines(), *PEERS)
+    names = [variant.name for variant in known]
     for pattern in patterns:
-        if not any(fnmatch.fnmatch(variant.name, pattern) for variant in known):
+        if not fnmatch.filter(names, pattern.removeprefix("!")):
             raise ConfigError(
                 f"variants has {pattern!r}, which matches nothing; the names are "
-                f"{', '.join(variant.name for variant in known)}."
+                f"{', '.join(names)}."
             )
-    return [v for v in known if any(fnmatch.fnmatch(v.name, pattern) for pattern in patterns)]
+    left_out = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+    chosen = [v for v in known if _matches(v, wanted) and not _matches(v, left_out)]
+    if not chosen:
+        raise ConfigError(f"variants is {','.join(patterns)!r}, which leaves nothing to time.")
+    return chosen
+
+
+def _matches(variant: Variant, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(variant.name, pattern) for pattern in patterns)

@@ -105,5 +105,10 @@ def test_names_are_unique_and_patterns_choose() -> None:
         "folded-eager-float32",
         "folded-eager-bfloat16",
     ]
+    assert choose(["!folded-*", "!engine-*"]) == [v for v in PEERS if v.network == "reference"]
+
+
+@pytest.mark.parametrize("patterns", [["numpy-*"], ["!numpy-*"], ["eager-*", "!*-float32", "!*16"]])
+def test_patterns_that_choose_nothing_are_refused(patterns: list[str]) -> None:
     with pytest.raises(ConfigError, match="nothing"):
-        choose(["numpy-*"])
+        choose(patterns)
