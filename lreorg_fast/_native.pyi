@@ -80,7 +80,16 @@ def multiplies_bfloat16() -> bool:
 def winograd_pays() -> bool:
     """Whether winograd() runs here and is faster than a direct convolution."""
 
-def winograd(*, in_: View, weights: View, out: View, threads: int) -> None:
+def winograd(
+    *,
+    in_: View,
+    weights: View,
+    bias: View | None,
+    leak: float,
+    stride: int,
+    out: View,
+    threads: int,
+) -> None:
     """3x3 convolution, zero padding 1, bfloat16; weights as in kernels/cpu/networks/winograd.h."""
 
 class NetworkPasses:

@@ -258,7 +258,7 @@ class WinogradJob final : public cpu::Job {
   // Few tiles are shared evenly; of many, every thread takes one full block after the other.
   void start(std::size_t size) override {
     const std::size_t share = (arguments_.tiles() + size - 1) / size;
-    piece_ = std::min(share, kWinogradTiles);
+    piece_ = std::min(share, arguments_.block());
   }
   void work(std::size_t, std::size_t) override {
     void* scratch = scratch_of_thread(winograd_scratch(arguments_));
@@ -274,21 +274,27 @@ class WinogradJob final : public cpu::Job {
   std::atomic<std::size_t> next_{0};
 };
 
-void run_winograd(const View& in, const View& weights, const View& out, std::size_t threads) {
+void run_winograd(const View& in, const View& weights, const OptionalView& bias, float leak,
+                  std::size_t stride, const View& out, std::size_t threads) {
   Winograd w{};
   w.size = size_of(in, "in", 2);
   const Size result = size_of(out, "out", 2);
+  w.stride = stride;
   w.out_channels = result.channels;
   const std::size_t inputs = w.size.channels, outputs = result.channels;
-  if (w.size.height % 2 || w.size.width % 2 || inputs % kWinogradPanel ||
+  if (stride != 1 && stride != 2) throw std::invalid_argument("stride must be 1 or 2.");
+  if (w.size.height % (2 * stride) || w.size.width % (2 * stride) || inputs % kWinogradPanel ||
       outputs % kWinogradPanel) {
-    throw std::invalid_argument("maps must be even and channels multiples of 32.");
+    throw std::invalid_argument("results must be of even size and channels multiples of 32.");
   }
   if (!winograd_pays()) throw std::invalid_argument("this CPU lacks AVX512-BF16 or has AMX.");
   w.in = address(in, "in", kBfloat16, map_shape(w.size));
-  w.weights = address(weights, "weights", kBfloat16,
-                      {outputs / kWinogradPanel, kWinogradElements, inputs / 2, kWinogradPanel, 2});
-  w.out = address(out, "out", kBfloat16, {w.size.pictures, w.size.height, w.size.width, outputs});
+  w.weights =
+      address(weights, "weights", kBfloat16,
+              {outputs / kWinogradPanel, w.edge() * w.edge(), inputs / 2, kWinogradPanel, 2});
+  w.bias = floats(bias, "bias", {outputs});
+  w.leak = leak;
+  w.out = address(out, "out", kBfloat16, {w.size.pictures, w.out_height(), w.out_width(), outputs});
   const py::gil_scoped_release release;
   WinogradJob job(w);
   cpu::Team::shared().run(threads, job);
@@ -309,7 +315,7 @@ void bind_networks(py::module_& m) {
   m.def("network_kernels", &supported_variants);
   m.def("winograd_pays", &winograd_pays);
   m.def("winograd", &run_winograd, py::kw_only(), py::arg("in_"), py::arg("weights"),
-        py::arg("out"), py::arg("threads"));
+        py::arg("bias"), py::arg("leak"), py::arg("stride"), py::arg("out"), py::arg("threads"));
   m.def("multiplies_bfloat16", &cpu::networks::multiplies_bfloat16);
   py::class_<Passes>(m, "NetworkPasses")
       .def(py::init<const std::string&>(), py::arg("kernels") = "auto")

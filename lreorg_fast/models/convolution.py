@@ -9,7 +9,7 @@ here. Where 3x3 convolutions are bound by bfloat16 products, Winograd's minimal 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -50,37 +50,66 @@ class Convolution(Protocol):
 
 
 def convolution(
-    weight: Tensor, window: Window, *, dtype: torch.dtype, size: tuple[int, int]
+    weight: Tensor,
+    window: Window,
+    *,
+    dtype: torch.dtype,
+    size: tuple[int, int],
+    bias: Tensor | None = None,
+    leak: float | None = None,
 ) -> Convolution:
     """The faster of the two kinds for maps of ``size`` (height, width), which it will mostly see.
 
     Args:
         weight: (C_out, C_in, kernel, kernel), any float type; best the unrounded one.
         dtype: float32 or bfloat16, of maps and weights; sums are float32.
+        bias: (C_out,) or None.
+        leak: slope of a leaky ReLU that follows, or None for none.
     """
     if WinogradConvolution.pays(weight, window, dtype, size):
-        return WinogradConvolution(weight)
-    return DirectConvolution(weight, window, dtype=dtype, size=size)
+        return WinogradConvolution(weight, window.stride, bias=bias, leak=leak)
+    return DirectConvolution(weight, window, dtype=dtype, size=size, bias=bias, leak=leak)
+
+
+# Transforms of a line of three taps, by stride; see kernels/cpu/networks/winograd.cpp.
+_LINES = {
+    1: [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+    2: [[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]],
+}
 
 
 class WinogradConvolution:
-    """3x3, stride 1, zero padding 1, bfloat16: F(2x2, 3x3) of Lavin and Gray (2016).
+    """3x3, stride 1 or 2, zero padding 1, bfloat16: minimal filtering of Lavin and Gray (2016).
 
     The transformed weights are rounded once, from float64, and the transformed inputs once more
-    than in a direct convolution: its error is 1.8 times that of one.
+    than in a direct convolution: its error is up to 1.8 times that of one.
     """
 
     _PANEL = 32
-    _SMALLEST = 8  # below, reading 16/9 times as many weights costs more than is gained
+    # By stride. Reading 16/9 (25/9) times as many weights costs more than is gained at maps of
+    # smaller sides, and the transforms do with fewer channels.
+    _SMALLEST: ClassVar[dict[int, int]] = {1: 8, 2: 32}
+    _NARROWEST: ClassVar[dict[int, int]] = {1: 32, 2: 128}
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        stride: int = 1,
+        *,
+        bias: Tensor | None = None,
+        leak: float | None = None,
+    ) -> None:
         from lreorg_fast import _native
 
         self._run = _native.winograd
+        self._stride = stride
+        self._bias = None if bias is None else bias.detach().to(torch.float32, copy=True)
+        self._leak = 1.0 if leak is None else leak
         self._out_channels, inputs = weight.shape[:2]
-        g = torch.tensor([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], dtype=torch.float64) / 2
-        spread = torch.einsum("ai,ocij,bj->abco", g, weight.detach().double(), g)
-        panels = spread.reshape(16, inputs // 2, 2, self._out_channels // self._PANEL, self._PANEL)
+        line = torch.tensor(_LINES[stride], dtype=torch.float64)
+        spread = torch.einsum("ai,ocij,bj->abco", line, weight.detach().double(), line)
+        outputs = (self._out_channels // self._PANEL, self._PANEL)
+        panels = spread.reshape(len(line) ** 2, inputs // 2, 2, *outputs)
         self._weights = panels.permute(3, 0, 1, 4, 2).to(torch.bfloat16).contiguous()
 
     @classmethod
@@ -93,17 +122,25 @@ class WinogradConvolution:
         return (
             dtype == torch.bfloat16
             and weight.shape[2:] == (3, 3)
-            and window == Window(1, (1, 1))
+            and window.padding == (1, 1)
+            and window.stride in _LINES
             and all(channels % cls._PANEL == 0 for channels in weight.shape[:2])
-            and all(side % 2 == 0 and side >= cls._SMALLEST for side in size)
+            and all(side % (2 * window.stride) == 0 for side in size)
+            and min(size) >= cls._SMALLEST[window.stride]
+            and min(weight.shape[:2]) >= cls._NARROWEST[window.stride]
             and _native.winograd_pays()
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        out = x.new_empty(*x.shape[:3], self._out_channels)
+        count, height, width, _ = x.shape
+        shape = (count, height // self._stride, width // self._stride, self._out_channels)
+        out = x.new_empty(shape)
         self._run(
             in_=tensor_view(x),
             weights=tensor_view(self._weights),
+            bias=None if self._bias is None else tensor_view(self._bias),
+            leak=self._leak,
+            stride=self._stride,
             out=tensor_view(out),
             threads=torch.get_num_threads(),
         )
@@ -113,10 +150,7 @@ class WinogradConvolution:
 class DirectConvolution:
     """By oneDNN, or by PyTorch's own convolution where that is missing.
 
-    Args:
-        weight, dtype, size: as for :func:`convolution`.
-        bias: (C_out,) or None.
-        leak: slope of a leaky ReLU that follows, or None for none.
+    Arguments are those of :func:`convolution`.
     """
 
     def __init__(

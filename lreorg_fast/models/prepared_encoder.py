@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.models.convolution import Convolution, DirectConvolution, Window, convolution
+from lreorg_fast.models.convolution import Convolution, Window, convolution
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.passes import Passes, default_passes
 
@@ -83,10 +83,10 @@ class _Head:
     """The convolutions of one latent row, down to one pixel."""
 
     def __init__(self, block: Any, size: int, dtype: torch.dtype) -> None:
-        self._convolutions = []
+        self._convolutions: list[Convolution] = []
         for layer, activation in zip(block.convs[::2], block.convs[1::2], strict=True):
             self._convolutions.append(
-                DirectConvolution(
+                convolution(
                     layer.weight,
                     _HALVING,
                     dtype=dtype,
@@ -125,7 +125,7 @@ class PreparedEncoder:
             self._units.append(_Unit(unit, size, dtype))
             size = self._units[-1].out_size
         self._lateral = [
-            DirectConvolution(
+            convolution(
                 layer.weight, Window(), dtype=dtype, size=(size * scale,) * 2, bias=layer.bias
             )
             for layer, scale in ((encoder.latlayer1, 2), (encoder.latlayer2, 4))

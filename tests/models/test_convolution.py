@@ -68,23 +68,45 @@ def test_without_prepacking_the_plain_convolution_runs_and_says_so(monkeypatch, 
     assert len([record for record in caplog.records if "oneDNN" in record.message]) == 1
 
 
+HALVING = Window(2, (1, 1))
+each_stride = pytest.mark.parametrize("window", [INNER, HALVING], ids=["stride 1", "stride 2"])
+
+
 @needs_winograd
+@each_stride
 @pytest.mark.parametrize(
-    "shape", [(1, 8, 8, 32, 32), (2, 10, 14, 64, 96), (3, 2, 2, 96, 32), (1, 34, 6, 32, 64)]
+    "shape", [(1, 8, 8, 32, 32), (2, 12, 16, 64, 96), (3, 4, 4, 96, 32), (1, 36, 8, 32, 64)]
 )
-def test_winograd_convolution(shape) -> None:
+def test_winograd_convolution(shape, window: Window) -> None:
     x, weight = case(*shape)
     x = x.bfloat16()
-    wanted = exact(x, weight, INNER)
-    error = WinogradConvolution(weight)(x).double() - wanted
+    wanted = exact(x, weight, window)
+    error = WinogradConvolution(weight, window.stride)(x).double() - wanted
     limit = tolerance("winograd convolution", "bfloat16")
     assert error.square().mean().sqrt() < limit * wanted.square().mean().sqrt()
 
 
 @needs_winograd
-def test_winograd_pictures_and_threads_do_not_see_each_other() -> None:
-    x, weight = case(5, 12, 10, 32, 64)
-    x, run, before = x.bfloat16(), WinogradConvolution(weight), torch.get_num_threads()
+@each_stride
+def test_winograd_convolution_with_bias_and_activation(window: Window) -> None:
+    x, weight = case(2, 8, 12, 32, 32)
+    x, bias = x.bfloat16(), torch.linspace(-1, 1, 32)
+    wanted = F.leaky_relu(exact(x, weight, window) + bias, 0.01)
+    run = WinogradConvolution(weight, window.stride, bias=bias, leak=0.01)
+    error = run(x).double() - wanted
+    limit = tolerance("winograd convolution", "bfloat16")
+    assert error.square().mean().sqrt() < limit * wanted.square().mean().sqrt()
+
+
+@needs_winograd
+@each_stride
+def test_winograd_pictures_and_threads_do_not_see_each_other(window: Window) -> None:
+    x, weight = case(5, 20, 12, 32, 64)
+    x, run, before = (
+        x.bfloat16(),
+        WinogradConvolution(weight, window.stride),
+        torch.get_num_threads(),
+    )
     together = run(x)
     assert torch.equal(torch.cat([run(one[None]) for one in x]), together)
     try:
@@ -97,11 +119,17 @@ def test_winograd_pictures_and_threads_do_not_see_each_other() -> None:
 @needs_winograd
 def test_winograd_is_chosen_where_it_fits() -> None:
     def kind(window: Window = INNER, dtype=torch.bfloat16, size=(8, 8), width=32) -> type:
-        return type(convolution(torch.ones(width, 32, 3, 3), window, dtype=dtype, size=size))
+        weight = torch.ones(width, width, 3, 3)
+        return type(convolution(weight, window, dtype=dtype, size=size))
 
     assert kind() is WinogradConvolution
+    assert kind(window=HALVING, size=(32, 32), width=128) is WinogradConvolution
     for other in (
-        kind(window=Window(2, (1, 1))),
+        kind(window=HALVING, size=(32, 34), width=128),
+        kind(window=HALVING, size=(16, 16), width=128),
+        kind(window=HALVING, size=(32, 32), width=64),
+        kind(window=Window(3, (1, 1))),
+        kind(window=Window()),
         kind(dtype=torch.float32),
         kind(size=(8, 9)),
         kind(size=(4, 4)),

@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::size_t kLanes = 16;
 constexpr std::size_t kRows = 12;  // 12 x 2 accumulators, 2 weights and a broadcast of 32 registers
-constexpr std::size_t kEdge = 4;   // a tile sees 4 x 4 pixels and makes 2 x 2
 constexpr std::size_t kPadding =
     32;  // of a row in scratch, so that rows differ in their cache sets
 
@@ -30,18 +29,52 @@ LREORG_INLINE void store(Bfloat16* to, __m512 value) {
   __builtin_memcpy(to, &half, sizeof(half));
 }
 
+// One direction of F(2, 3): from four pixels, two of them new, to two results.
+struct Stride1 {
+  static constexpr std::size_t kStride = 1, kEdge = 4;
+  // B^T d
+  static LREORG_INLINE void spread(const __m512* d, __m512* to, std::size_t step) {
+    to[0] = _mm512_sub_ps(d[0], d[2]);
+    to[step] = _mm512_add_ps(d[1], d[2]);
+    to[2 * step] = _mm512_sub_ps(d[2], d[1]);
+    to[3 * step] = _mm512_sub_ps(d[1], d[3]);
+  }
+  // A^T m
+  static LREORG_INLINE void gather(const __m512* m, __m512* to, std::size_t step) {
+    to[0] = _mm512_add_ps(m[0], _mm512_add_ps(m[1], m[2]));
+    to[step] = _mm512_sub_ps(m[1], _mm512_add_ps(m[2], m[3]));
+  }
+};
+
+// From five pixels, four of them new: F(2, 2) of the odd ones (the first, third and fifth), then
+// the even ones as they are.
+struct Stride2 {
+  static constexpr std::size_t kStride = 2, kEdge = 5;
+  static LREORG_INLINE void spread(const __m512* d, __m512* to, std::size_t step) {
+    to[0] = _mm512_sub_ps(d[0], d[2]);
+    to[step] = d[2];
+    to[2 * step] = _mm512_sub_ps(d[4], d[2]);
+    to[3 * step] = d[1];
+    to[4 * step] = d[3];
+  }
+  static LREORG_INLINE void gather(const __m512* m, __m512* to, std::size_t step) {
+    to[0] = _mm512_add_ps(m[0], _mm512_add_ps(m[1], m[3]));
+    to[step] = _mm512_add_ps(m[1], _mm512_add_ps(m[2], m[4]));
+  }
+};
+
 struct Scratch {
   std::size_t stride;  // elements from tile to tile
-  Bfloat16* inputs;    // [16][kWinogradTiles][stride]
-  float* sums;         // [16][kWinogradTiles][kWinogradPanel]
+  Bfloat16* inputs;    // [edge * edge][block][stride]
+  float* sums;         // [edge * edge][block][kWinogradPanel]
   Bfloat16* zeros;     // one pixel
 
   Scratch(const Winograd& w, void* memory)
       : stride(w.size.channels + kPadding),
         inputs(static_cast<Bfloat16*>(memory)),
-        sums(reinterpret_cast<float*>(inputs + kWinogradElements * kWinogradTiles * stride)),
-        zeros(reinterpret_cast<Bfloat16*>(sums +
-                                          kWinogradElements * kWinogradTiles * kWinogradPanel)) {}
+        sums(reinterpret_cast<float*>(inputs + w.edge() * w.edge() * w.block() * stride)),
+        zeros(
+            reinterpret_cast<Bfloat16*>(sums + w.edge() * w.edge() * w.block() * kWinogradPanel)) {}
 
   static std::size_t bytes(const Winograd& w) {
     const Scratch layout(w, nullptr);
@@ -53,45 +86,40 @@ struct Tile {
   std::size_t picture, y, x;  // of its first output pixel
 
   Tile(const Winograd& w, std::size_t index) {
-    const std::size_t columns = w.size.width / 2, rows = w.size.height / 2;
+    const std::size_t columns = w.out_width() / 2, rows = w.out_height() / 2;
     x = index % columns * 2;
     y = index / columns % rows * 2;
     picture = index / columns / rows;
   }
 };
 
-// B^T d: of four lines, d0 - d2, d1 + d2, d2 - d1, d1 - d3.
-LREORG_INLINE void spread(const __m512* d, __m512* to, std::size_t step) {
-  to[0] = _mm512_sub_ps(d[0], d[2]);
-  to[step] = _mm512_add_ps(d[1], d[2]);
-  to[2 * step] = _mm512_sub_ps(d[2], d[1]);
-  to[3 * step] = _mm512_sub_ps(d[1], d[3]);
-}
-
+template <typename Scheme>
 void transform_input(const Winograd& w, const Tile& tile, const Scratch& scratch,
                      std::size_t index) {
+  constexpr std::size_t kEdge = Scheme::kEdge;
   const std::size_t channels = w.size.channels;
   const Bfloat16* pixels[kEdge][kEdge];
   for (std::size_t i = 0; i < kEdge; ++i) {
     for (std::size_t j = 0; j < kEdge; ++j) {
-      const std::size_t y = tile.y + i - 1, x = tile.x + j - 1;  // wraps where it is outside
+      // Wraps where it is outside.
+      const std::size_t y = tile.y * Scheme::kStride + i - 1, x = tile.x * Scheme::kStride + j - 1;
       const bool inside = y < w.size.height && x < w.size.width;
       const std::size_t at = ((tile.picture * w.size.height + y) * w.size.width + x) * channels;
       pixels[i][j] = inside ? static_cast<const Bfloat16*>(w.in) + at : scratch.zeros;
     }
   }
   Bfloat16* to = scratch.inputs + index * scratch.stride;
-  const std::size_t plane = kWinogradTiles * scratch.stride;
+  const std::size_t plane = w.block() * scratch.stride;
   for (std::size_t c = 0; c < channels; c += kLanes) {
     __m512 half[kEdge][kEdge];  // columns first
     for (std::size_t i = 0; i < kEdge; ++i) {
       __m512 line[kEdge];
       for (std::size_t j = 0; j < kEdge; ++j) line[j] = load(pixels[i][j] + c);
-      spread(line, &half[0][i], kEdge);
+      Scheme::spread(line, &half[0][i], kEdge);
     }
     for (std::size_t j = 0; j < kEdge; ++j) {
       __m512 done[kEdge];
-      spread(half[j], done, 1);
+      Scheme::spread(half[j], done, 1);
       for (std::size_t i = 0; i < kEdge; ++i) store(to + (i * kEdge + j) * plane + c, done[i]);
     }
   }
@@ -126,33 +154,57 @@ constexpr Product kProducts[kRows] = {product<1>, product<2>,  product<3>,  prod
                                       product<5>, product<6>,  product<7>,  product<8>,
                                       product<9>, product<10>, product<11>, product<12>};
 
-// A^T m: of four lines, m0 + m1 + m2 and m1 - m2 - m3.
-LREORG_INLINE void gather(const __m512* m, __m512* to, std::size_t step) {
-  to[0] = _mm512_add_ps(m[0], _mm512_add_ps(m[1], m[2]));
-  to[step] = _mm512_sub_ps(m[1], _mm512_add_ps(m[2], m[3]));
-}
-
+template <typename Scheme>
 void transform_output(const Winograd& w, const Tile& tile, const Scratch& scratch,
                       std::size_t index, std::size_t panel) {
-  constexpr std::size_t kPlane = kWinogradTiles * kWinogradPanel;
+  constexpr std::size_t kEdge = Scheme::kEdge;
+  const std::size_t plane = w.block() * kWinogradPanel;
+  const __m512 leak = _mm512_set1_ps(w.leak);
   for (std::size_t c = 0; c < kWinogradPanel; c += kLanes) {
+    const std::size_t channel = panel * kWinogradPanel + c;
+    const __m512 bias = w.bias ? _mm512_loadu_ps(w.bias + channel) : _mm512_setzero_ps();
     const float* from = scratch.sums + index * kWinogradPanel + c;
     __m512 half[2][kEdge];
     for (std::size_t i = 0; i < kEdge; ++i) {
       __m512 line[kEdge];
       for (std::size_t j = 0; j < kEdge; ++j) {
-        line[j] = _mm512_loadu_ps(from + (i * kEdge + j) * kPlane);
+        line[j] = _mm512_loadu_ps(from + (i * kEdge + j) * plane);
       }
-      gather(line, &half[0][i], kEdge);
+      Scheme::gather(line, &half[0][i], kEdge);
     }
     for (std::size_t j = 0; j < 2; ++j) {
       __m512 done[2];
-      gather(half[j], done, 1);
+      Scheme::gather(half[j], done, 1);
       for (std::size_t i = 0; i < 2; ++i) {
-        const std::size_t row = tile.picture * w.size.height + tile.y + i;
-        const std::size_t at = (row * w.size.width + tile.x + j) * w.out_channels;
-        store(static_cast<Bfloat16*>(w.out) + at + panel * kWinogradPanel + c, done[i]);
+        const __m512 value = _mm512_add_ps(done[i], bias);
+        const __mmask16 negative = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
+        const std::size_t row = tile.picture * w.out_height() + tile.y + i;
+        const std::size_t at = (row * w.out_width() + tile.x + j) * w.out_channels + channel;
+        store(static_cast<Bfloat16*>(w.out) + at, _mm512_mask_mul_ps(value, negative, value, leak));
       }
+    }
+  }
+}
+
+template <typename Scheme>
+void convolve(const Winograd& w, std::size_t first, std::size_t last, const Scratch& scratch) {
+  const std::size_t count = last - first, pairs = w.size.channels / 2;
+  for (std::size_t t = 0; t < count; ++t) {
+    transform_input<Scheme>(w, Tile(w, first + t), scratch, t);
+  }
+  const Bfloat16* weights = static_cast<const Bfloat16*>(w.weights);
+  for (std::size_t panel = 0; panel < w.out_channels / kWinogradPanel; ++panel) {
+    for (std::size_t p = 0; p < Scheme::kEdge * Scheme::kEdge; ++p) {
+      for (std::size_t t = 0; t < count; t += kRows) {
+        const std::size_t rows = count - t < kRows ? count - t : kRows;
+        const std::size_t at = p * w.block() + t;
+        kProducts[rows - 1](scratch.inputs + at * scratch.stride, scratch.stride, weights, pairs,
+                            scratch.sums + at * kWinogradPanel);
+      }
+      weights += pairs * 2 * kWinogradPanel;
+    }
+    for (std::size_t t = 0; t < count; ++t) {
+      transform_output<Scheme>(w, Tile(w, first + t), scratch, t, panel);
     }
   }
 }
@@ -166,23 +218,7 @@ std::size_t winograd_scratch(const Winograd& w) {
 void winograd(const Winograd& w, std::size_t first, std::size_t last, void* memory) {
   const Scratch scratch(w, memory);
   __builtin_memset(scratch.zeros, 0, w.size.channels * sizeof(Bfloat16));
-  const std::size_t count = last - first, pairs = w.size.channels / 2;
-  for (std::size_t t = 0; t < count; ++t) transform_input(w, Tile(w, first + t), scratch, t);
-  const Bfloat16* weights = static_cast<const Bfloat16*>(w.weights);
-  for (std::size_t panel = 0; panel < w.out_channels / kWinogradPanel; ++panel) {
-    for (std::size_t p = 0; p < kWinogradElements; ++p) {
-      for (std::size_t t = 0; t < count; t += kRows) {
-        const std::size_t rows = count - t < kRows ? count - t : kRows;
-        const std::size_t at = p * kWinogradTiles + t;
-        kProducts[rows - 1](scratch.inputs + at * scratch.stride, scratch.stride, weights, pairs,
-                            scratch.sums + at * kWinogradPanel);
-      }
-      weights += pairs * 2 * kWinogradPanel;
-    }
-    for (std::size_t t = 0; t < count; ++t) {
-      transform_output(w, Tile(w, first + t), scratch, t, panel);
-    }
-  }
+  (w.stride == 1 ? convolve<Stride1> : convolve<Stride2>)(w, first, last, scratch);
 }
 
 }  // namespace lreorg::cpu::networks
