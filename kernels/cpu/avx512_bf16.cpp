@@ -6,6 +6,7 @@
 // instructions with a broadcast operand.
 #include <immintrin.h>
 
+#include "cpu/blocks.h"
 #include "cpu/kernels.h"
 
 namespace lreorg::cpu {
@@ -19,18 +20,6 @@ namespace {
 // Rows x (1 or 2) accumulators, a word of weights and a broadcast fit 32 registers.
 constexpr std::size_t kRowsBfloat16 = 28;
 constexpr std::size_t kRowsInt8 = 14;
-// See microkernels.cpp.
-constexpr std::size_t kNearBytes = 1024;
-
-struct Panel {
-  const std::byte* words;
-  std::ptrdiff_t ahead;  // bytes to the panel that comes next
-};
-
-inline void prefetch(const std::byte* words, std::ptrdiff_t ahead) {
-  _mm_prefetch(reinterpret_cast<const char*>(words) + ahead, _MM_HINT_T1);
-  _mm_prefetch(reinterpret_cast<const char*>(words) + kNearBytes, _MM_HINT_T0);
-}
 
 inline __m512i broadcast(const void* from) {
   std::int32_t word;
@@ -105,49 +94,27 @@ void block_int8(const Product& p, std::size_t row, std::size_t column, Panel pan
   }
 }
 
-template <std::size_t Rows>
-void rows_bfloat16(const Product& p, std::size_t row, std::size_t column, Panel panel,
-                   std::size_t rows) {
-  if (rows == Rows) {
+struct Bfloat16Blocks {
+  static constexpr std::size_t kRows = kRowsBfloat16;
+  static constexpr WeightType kType = WeightType::bfloat16;
+  template <std::size_t Rows>
+  static void run(const Product& p, std::size_t row, std::size_t column, Panel panel) {
     block_bfloat16<Rows>(p, row, column, panel);
-  } else if constexpr (Rows > 1) {
-    rows_bfloat16<Rows - 1>(p, row, column, panel, rows);
   }
-}
+};
 
-template <std::size_t Rows>
-void rows_int8(const Product& p, std::size_t row, std::size_t column, Panel panel,
-               std::size_t rows) {
-  if (rows == Rows) {
+struct Int8Blocks {
+  static constexpr std::size_t kRows = kRowsInt8;
+  static constexpr WeightType kType = WeightType::int8;
+  template <std::size_t Rows>
+  static void run(const Product& p, std::size_t row, std::size_t column, Panel panel) {
     block_int8<Rows>(p, row, column, panel);
-  } else if constexpr (Rows > 1) {
-    rows_int8<Rows - 1>(p, row, column, panel, rows);
   }
-}
+};
 
-// Panels outside, blocks of rows of about equal size inside.
-template <std::size_t MostRows, WeightType Type, typename RunRows>
-inline void product(const Product& p, RunRows run_rows) {
-  const std::byte* panel = static_cast<const std::byte*>(p.panels);
-  const std::size_t blocks = (p.rows + MostRows - 1) / MostRows;
-  const std::size_t bytes = panel_bytes(Type, p.depth);
-  for (std::size_t column = 0; column < p.columns; column += kPanel, panel += bytes) {
-    const bool last = column + kPanel >= p.columns;
-    const Panel here = {panel, last ? static_cast<const std::byte*>(p.next) - panel
-                                    : static_cast<std::ptrdiff_t>(bytes)};
-    for (std::size_t b = 0; b < blocks; ++b) {
-      const std::size_t first = p.rows * b / blocks;
-      run_rows(p, first, column, here, p.rows * (b + 1) / blocks - first);
-    }
-  }
-}
-
-void product_bfloat16(const Product& p) {
-  product<kRowsBfloat16, WeightType::bfloat16>(p, rows_bfloat16<kRowsBfloat16>);
-}
-
-void product_int8(const Product& p) {
-  product<kRowsInt8, WeightType::int8>(p, rows_int8<kRowsInt8>);
+template <typename Blocks>
+void product(const Product& p) {
+  for_blocks<Blocks>(p, p.next);
 }
 
 inline __mmask16 tail_mask(std::size_t columns, std::size_t start) {
@@ -213,8 +180,8 @@ void round_int8(const Rounding& x) {
 
 }  // namespace
 
-const Arithmetic bfloat16 = {OperandType::bfloat16, product_bfloat16, round_bfloat16};
-const Arithmetic int8 = {OperandType::int8, product_int8, round_int8};
+const Arithmetic bfloat16 = {OperandType::bfloat16, product<Bfloat16Blocks>, round_bfloat16};
+const Arithmetic int8 = {OperandType::int8, product<Int8Blocks>, round_int8};
 
 }  // namespace avx512_bf16
 }  // namespace lreorg::cpu

@@ -1,9 +1,10 @@
 // The CPU microkernels, written once with the compiler's vector types and compiled once per
-// instruction set (LREORG_VARIANT). Nothing here may include a header with inline code: the linker
-// would be free to keep that code's wide variant for the whole program.
+// instruction set (LREORG_VARIANT). Nothing here may include a header whose inline code other files
+// share: the linker would be free to keep that code's wide variant for the whole program.
 //
 // A row's result never depends on how many rows are computed with it: every block size sums over
 // the depth in the same order. Batches therefore equal single calls bit for bit.
+#include "cpu/blocks.h"
 #include "cpu/kernels.h"
 
 #ifndef LREORG_VARIANT
@@ -122,21 +123,6 @@ inline __attribute__((always_inline)) void store(Vector (&sum)[Rows][kVectors],
 // Bytes from the words of one set of neighbouring inputs to the next set's.
 constexpr std::size_t kWordBytes = kPanel * sizeof(float);
 
-// Weights are asked for twice ahead of the multiplications: a whole panel ahead from memory, and
-// shortly before from the second-level cache. One face on two cores (bfloat16 products, Zen 4) took
-// 57 ms without, 36 with one distance of 2 KB, and 33 with both.
-constexpr std::size_t kNearBytes = 1024;
-
-struct Panel {
-  const std::byte* words;
-  std::ptrdiff_t ahead;  // bytes to the panel that comes next
-};
-
-inline __attribute__((always_inline)) void prefetch(const std::byte* words, std::ptrdiff_t ahead) {
-  __builtin_prefetch(words + ahead, 0, 2);
-  __builtin_prefetch(words + kNearBytes, 0, 3);
-}
-
 template <typename Weights, std::size_t Rows>
 void block(const Product& p, std::size_t row, std::size_t column, Panel panel) {
   const std::byte* words = panel.words;
@@ -165,34 +151,6 @@ void short_block(const ShortProduct& p, std::size_t row, std::size_t column, Pan
   }
   store<Weights, Rows>(sum, p.column_scale + column, p.out + row * p.stride + column, p.stride,
                        p.columns - column, true);
-}
-
-// Calls Call::run<rows> for a number of rows that is known only at run time.
-template <typename Call, std::size_t Rows, typename P>
-void with_rows(const P& p, std::size_t row, std::size_t column, Panel panel, std::size_t rows) {
-  if (rows == Rows) {
-    Call::template run<Rows>(p, row, column, panel);
-  } else if constexpr (Rows > 1) {
-    with_rows<Call, Rows - 1>(p, row, column, panel, rows);
-  }
-}
-
-// Panels outside, rows inside: a panel (16 KB at depth 512 in bfloat16) is read from memory once
-// and then stays in the first-level cache. Blocks of rows are of about equal size.
-template <typename Call, typename P>
-void for_blocks(const P& p, const void* next) {
-  const std::byte* panel = static_cast<const std::byte*>(p.panels);
-  const std::size_t blocks = (p.rows + Call::kRows - 1) / Call::kRows;
-  const std::size_t bytes = panel_bytes(Call::kType, p.depth);
-  for (std::size_t column = 0; column < p.columns; column += kPanel, panel += bytes) {
-    const bool last = column + kPanel >= p.columns;
-    const Panel here = {panel, last ? static_cast<const std::byte*>(next) - panel
-                                    : static_cast<std::ptrdiff_t>(bytes)};
-    for (std::size_t b = 0; b < blocks; ++b) {
-      const std::size_t first = p.rows * b / blocks;
-      with_rows<Call, Call::kRows>(p, first, column, here, p.rows * (b + 1) / blocks - first);
-    }
-  }
 }
 
 template <typename Weights>
@@ -319,17 +277,20 @@ void leaky(std::size_t rows, std::size_t columns, float* values, std::size_t str
   }
 }
 
+// Weights of any type are widened to float32: both ways of multiplying are the same.
+constexpr Arithmetic kWidened[kWeightTypes] = {
+    {OperandType::float32, product<Float32Weights>, order},
+    {OperandType::float32, product<Bfloat16Weights>, order},
+    {OperandType::float32, product<Int8Weights>, order},
+};
+
 }  // namespace
 
 const Kernels kernels = {
     LREORG_NAME(LREORG_VARIANT),
     LREORG_SUPPORTED(LREORG_VARIANT),
-    {{OperandType::float32, product<Float32Weights>, order},
-     {OperandType::float32, product<Bfloat16Weights>, order},
-     {OperandType::float32, product<Int8Weights>, order}},
-    {{OperandType::float32, product<Float32Weights>, order},
-     {OperandType::float32, product<Bfloat16Weights>, order},
-     {OperandType::float32, product<Int8Weights>, order}},
+    {kWidened[0], kWidened[1], kWidened[2]},
+    {kWidened[0], kWidened[1], kWidened[2]},
     {short_product<Float32Weights>, short_product<Bfloat16Weights>, short_product<Int8Weights>},
     add,
     subtract,

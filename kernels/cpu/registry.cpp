@@ -1,7 +1,7 @@
-// Which variants this build has and how a machine says that it can run one. This file is compiled
-// for the baseline, so nothing here runs an instruction that a machine may lack.
+// Which variants this build has and when a machine can run one.
 #include <cstddef>
 
+#include "cpu/features.h"
 #include "cpu/kernels.h"
 
 namespace lreorg::cpu {
@@ -10,11 +10,8 @@ namespace lreorg::cpu {
 namespace avx512 {
 extern const Kernels kernels;
 }
-// __builtin_cpu_supports asks CPUID and whether the operating system saves the registers.
 bool avx512_supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
+  return has_avx512();
 }
 #endif
 
@@ -36,8 +33,7 @@ namespace avx512_bf16 {
 extern const Arithmetic bfloat16, int8;
 
 static bool supported() {
-  return avx512_supported() && __builtin_cpu_supports("avx512bf16") &&
-         __builtin_cpu_supports("avx512vnni");
+  return has_avx512_bf16() && __builtin_cpu_supports("avx512vnni");
 }
 
 static const Kernels& kernels() {
@@ -55,12 +51,8 @@ void enter_thread();
 void leave_thread();
 
 static bool supported() {
-  // CPUID leaf 7, EDX: bit 22 AMX-BF16, bit 24 AMX-TILE. The operating system must agree as well.
-  unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
-  __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  constexpr unsigned kNeeded = 1u << 22 | 1u << 24;
-  static const bool answer = avx512_supported() && __builtin_cpu_supports("avx512vbmi") &&
-                             (edx & kNeeded) == kNeeded && request_permission();
+  static const bool answer =
+      has_amx_bf16() && __builtin_cpu_supports("avx512vbmi") && request_permission();
   return answer;
 }
 
@@ -81,8 +73,7 @@ namespace avx2 {
 extern const Kernels kernels;
 }
 bool avx2_supported() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi2");
+  return has_avx2();
 }
 #endif
 namespace generic {

@@ -1,6 +1,7 @@
 // Which variants of the networks' passes this build has, and what this CPU multiplies.
 #include <stdexcept>
 
+#include "cpu/features.h"
 #include "cpu/networks/pointwise.h"
 #include "cpu/networks/winograd.h"
 
@@ -33,36 +34,13 @@ PointwiseList pointwise_variants() {
   return {items, sizeof(items) / sizeof(items[0])};
 }
 
-namespace {
-
-bool has_amx() {
-#if defined(__x86_64__)
-  // CPUID leaf 7.0, EDX bit 22: AMX-BF16. Whoever uses it asks the operating system.
-  unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
-  __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  return edx >> 22 & 1;
-#else
-  return false;
-#endif
-}
-
-bool has_avx512_bf16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
-}  // namespace
-
 bool multiplies_bfloat16() {
-  return has_avx512_bf16() || has_amx();
+  return has_avx512_bf16() || has_amx_bf16();
 }
 
 #ifdef LREORG_HAVE_AVX512_BF16
 bool winograd_pays() {
-  return has_avx512_bf16() && !has_amx();
+  return has_avx512_bf16() && !has_amx_bf16();
 }
 #else
 bool winograd_pays() {
