@@ -44,6 +44,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("cdfnet exact activations round trip", "bfloat16"): Tolerance(
         2e-5, "as float32: both directions see the same rounded weights; measured 3e-6"
     ),
+    ("cdfnet exact activations round trip", "float16"): Tolerance(
+        2e-5, "as float32: both directions see the same rounded weights; measured 3e-6"
+    ),
     ("cdfnet exact activations round trip", "int8"): Tolerance(
         2e-5, "as float32: both directions see the same rounded weights; measured 3e-6"
     ),
@@ -63,6 +66,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ),
     ("cdfnet exact activations ratio to plain bfloat16 PyTorch", "bfloat16"): Tolerance(
         0.008, "only weights are rounded, once, while PyTorch rounds every sum; measured 0.0053"
+    ),
+    ("cdfnet exact activations ratio to plain bfloat16 PyTorch", "float16"): Tolerance(
+        0.001, "an eighth of bfloat16's: three more bits of each weight"
     ),
     ("cdfnet exact activations ratio to plain bfloat16 PyTorch", "int8"): Tolerance(
         0.035, "weights in 255 steps of one scale per output; measured 0.023"

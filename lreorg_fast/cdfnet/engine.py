@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,19 +10,15 @@ import torch
 from torch import Tensor
 
 import lreorg_fast
-from lreorg_fast import log
-from lreorg_fast.cdfnet.backends import BACKENDS, BackendInfo, Precision, Run, Runner
+from lreorg_fast.cdfnet.backends import Precision, ReportsFaults, Run, Runner, build
+from lreorg_fast.cdfnet.backends import available_backends as available_backends
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.schedule import Direction, Plan, plan, single
-from lreorg_fast.errors import BackendUnavailable, ConfigError, PrivacyError
+from lreorg_fast.errors import ConfigError, PrivacyError
 
-DTYPES = ("bfloat16", "float32", "float64", "int8")
+DTYPES = ("bfloat16", "float16", "float32", "float64", "int8")
 ACTIVATIONS = ("auto", "float32")
-
-
-def available_backends() -> dict[str, bool | str]:
-    """Backends by name: True where one can run here, else the reason why it cannot."""
-    return {info.name: info.unavailable() or True for info in BACKENDS}
+FAULTS = ("raise", "nan")
 
 
 def compile(
@@ -31,6 +27,7 @@ def compile(
     backend: str = "auto",
     dtype: str = "bfloat16",
     activations: str = "auto",
+    faults: str = "raise",
 ) -> Engine:
     """Fold, round and pack a network for one backend. The network is copied, not kept.
 
@@ -39,13 +36,19 @@ def compile(
         keywords: features by name, each (cond_dim,), finite; any names.
         backend: "auto" (the fastest that runs here; the choice is logged), or a name from
             :func:`available_backends`.
-        dtype: how weights are stored: "bfloat16", "float32", "float64", or "int8" (one scale per
-            output row; "cpu" only). Streams and sums are float32, with "float64" float64.
+        dtype: how weights are stored: "bfloat16", "float16" (GPUs and "reference"), "float32",
+            "float64" ("reference"), or "int8" (one scale per output row; "cpu"). Streams and sums
+            are float32, with "float64" float64.
         activations: what products read. "auto": copies rounded to bfloat16 or int8 where weights
             are and the machine multiplies such pairs faster; the streams themselves stay
             float32. "float32": never rounded, which is slower, but :meth:`Engine.fuse` then
             inverts :meth:`Engine.disentangle` to float32's own rounding. docs/engine.md has the
             errors of both.
+        faults: what becomes of results that are not finite. "raise": the call raises, and on a GPU
+            therefore waits for the device once, at its end. "nan": nothing waits; every result of
+            such a call is NaN as a whole, and so is every result of latents that are not finite.
+            It is what CUDA graphs and pipelines of several streams need; who uses it must look
+            before anything is released.
 
     Raises:
         ConfigError: a keyword has the wrong width, or the dtype or backend is not offered.
@@ -55,12 +58,11 @@ def compile(
         raise ConfigError(f"net is a {type(net).__name__}; pass a lreorg_fast.CDFNet.")
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("activations", activations, ACTIVATIONS)
+    _check_choice("faults", faults, FAULTS)
     features = _checked_keywords(keywords, net.config.cond_dim)
-    device = next(net.parameters()).device.type
-    info = _automatic(dtype, device) if backend == "auto" else _named(backend, dtype)
-    assert info.build is not None  # the registry's promise: no kernels means unavailable
-    runner = info.build(net, features, Precision(dtype, exact=activations == "float32"))
-    return Engine(info.name, dtype, net.config.dim, runner, features)
+    precision = Precision(dtype, exact=activations == "float32")
+    name, runner = build(backend, net, features, precision)
+    return Engine(name, dtype, net.config.dim, runner, features, faults)
 
 
 class Engine:
@@ -69,19 +71,29 @@ class Engine:
     Latents are (..., dim) tensors of any float dtype on the engine's device; results have the
     shape and dtype of the latent and carry no gradient. Errors of every method: ConfigError for
     unknown keywords, wrong widths, devices, dtypes or values that are not finite; PrivacyError when
-    a result is not finite, so that nothing half-computed is released.
+    a result is not finite, so that nothing half-computed is released. With ``faults="nan"`` values
+    that are not finite make results NaN instead, see :func:`compile`.
 
     Attributes:
-        backend: the name of what runs, never "auto".
+        backend: the name of what runs, never "auto"; where that depends on the number of tokens,
+            what runs one face, and build_info()["by_tokens"] has the others.
         dtype: how weights are stored.
+        faults: "raise" or "nan".
         keywords: the names that it knows.
     """
 
     def __init__(
-        self, backend: str, dtype: str, dim: int, runner: Runner, features: Mapping[str, Tensor]
+        self,
+        backend: str,
+        dtype: str,
+        dim: int,
+        runner: Runner,
+        features: Mapping[str, Tensor],
+        faults: str,
     ) -> None:
         self.backend = backend
         self.dtype = dtype
+        self.faults = faults
         self.keywords = tuple(features)
         self._dim = dim
         self._runner = runner
@@ -101,13 +113,13 @@ class Engine:
     def disentangle(self, s: Tensor, keyword: str) -> tuple[Tensor, Tensor]:
         """(key feature f, residual r) of latent s (..., dim), Eq. 1 and 2; both like s."""
         self._check_latent("s", s)
-        f, r = self._single("disentangle", keyword, [s], like=s)
+        f, r = self._single("disentangle", keyword, {"s": s}, like=s)
         return f, r
 
     def fuse(self, f: Tensor, r: Tensor, keyword: str) -> tuple[Tensor, Tensor]:
         """(lost information, latent) of r (..., dim) and f, which broadcasts to r; Eq. 3, 4."""
         self._check_latent("r", r)
-        loss, s = self._single("fuse", keyword, [self._broadcast("f", f, r), r], like=r)
+        loss, s = self._single("fuse", keyword, {"f": f, "r": r}, like=r)
         return loss, s
 
     def reorganize(self, s: Tensor, replace: Mapping[str, Tensor], keep: Sequence[str]) -> Tensor:
@@ -124,11 +136,11 @@ class Engine:
         """
         self._check_latent("s", s)
         self._check_keywords([*replace, *keep])
-        inputs = [self._broadcast(f"replace[{name!r}]", f, s) for name, f in replace.items()]
+        inputs = {"s": s} | {f"replace[{name!r}]": f for name, f in replace.items()}
         key = (tuple(replace), tuple(keep))
         if key not in self._prepared:
             self._prepare(key, plan(hide=replace, keep=keep))
-        (result,) = self._run(key, [s, *inputs], like=s)
+        (result,) = self._run(key, inputs, like=s)
         return result
 
     def with_keywords(self, keywords: Mapping[str, Tensor]) -> Engine:
@@ -139,10 +151,10 @@ class Engine:
         cond_dim = next(iter(self._features.values())).shape[0]
         features = self._features | _checked_keywords(keywords, cond_dim)
         runner = self._runner.with_keywords(features)
-        return Engine(self.backend, self.dtype, self._dim, runner, features)
+        return Engine(self.backend, self.dtype, self._dim, runner, features, self.faults)
 
     def _single(
-        self, direction: Direction, keyword: str, inputs: Sequence[Tensor], like: Tensor
+        self, direction: Direction, keyword: str, inputs: Mapping[str, Tensor], like: Tensor
     ) -> list[Tensor]:
         self._check_keywords([keyword])
         key = (direction, keyword)
@@ -151,20 +163,61 @@ class Engine:
         return self._run(key, inputs, like)
 
     def _prepare(self, key: Any, what: Plan) -> None:
+        if self._capturing():
+            raise ConfigError(
+                "this call is the first of its kind and prepares what it needs, which a CUDA graph "
+                "cannot record; make it once before the capture."
+            )
         # Two threads may both do this; they store equal things.
         self._prepared[key] = (what, self._runner.prepare(what))
 
-    def _run(self, key: Any, inputs: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+    def _run(self, key: Any, inputs: Mapping[str, Tensor], like: Tensor) -> list[Tensor]:
+        """Run what was prepared; every input is checked and broadcast to ``like``."""
+        if self.faults == "raise" and self._capturing():
+            raise ConfigError(
+                "faults='raise' waits for the device, which a CUDA graph cannot record; compile "
+                "the engine with faults='nan'."
+            )
         _, run = self._prepared[key]
         dtype = self._runner.compute_dtype
-        results = run([x.detach().to(dtype).reshape(-1, self._dim) for x in inputs])
-        for result in results:
-            if not torch.isfinite(result).all():
-                raise PrivacyError(
-                    "the reorganized latent is not finite, so it is withheld; the latent is far "
-                    "outside of what the network was trained on."
-                )
-        return [result.reshape(like.shape).to(like.dtype) for result in results]
+        rows = [
+            self._broadcast(name, x, like).detach().to(dtype).reshape(-1, self._dim)
+            for name, x in inputs.items()
+        ]
+        # On a CPU looking costs no waiting, and its kernels may round a NaN to a number.
+        seen = _faults(inputs.values()) if self._runner.device.type == "cpu" else None
+        if seen is not None and self.faults == "raise":
+            self._refuse_inputs(inputs, seen)
+        results = [result.reshape(like.shape).to(like.dtype) for result in run(rows)]
+        return self._released(inputs, results, seen)
+
+    def _released(
+        self, inputs: Mapping[str, Tensor], results: list[Tensor], seen: Tensor | None
+    ) -> list[Tensor]:
+        """The results if all are finite; else an error, or NaN as a whole."""
+        found = _faults(results)
+        if self.faults == "nan":
+            fault = found.sum() if seen is None else found.sum() + seen.sum()
+            return [result + fault.to(result.dtype) for result in results]
+        if not any(map(math.isnan, found.tolist())):
+            return results
+        reason = self._runner.fault() if isinstance(self._runner, ReportsFaults) else None
+        if reason is not None:
+            raise PrivacyError(f"{reason}; the result is withheld.")
+        if seen is None:
+            self._refuse_inputs(inputs, _faults(inputs.values()))
+        raise PrivacyError(
+            "the reorganized latent is not finite, so it is withheld; the latent is far "
+            "outside of what the network was trained on."
+        )
+
+    def _refuse_inputs(self, inputs: Mapping[str, Tensor], seen: Tensor) -> None:
+        for name, fault in zip(inputs, seen.tolist(), strict=True):
+            if math.isnan(fault):
+                raise ConfigError(f"{name} holds values that are not finite; refuse such a face.")
+
+    def _capturing(self) -> bool:
+        return self._runner.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
     def _check_keywords(self, names: Iterable[str]) -> None:
         for name in names:
@@ -188,8 +241,6 @@ class Engine:
                 f"{name} is on {x.device} but backend {self.backend!r} runs on "
                 f"{self._runner.device}; move it with .to({str(self._runner.device)!r})."
             )
-        if not torch.isfinite(x).all():
-            raise ConfigError(f"{name} holds values that are not finite; refuse such a face.")
 
     def _broadcast(self, name: str, x: Tensor, to: Tensor) -> Tensor:
         self._check_latent(name, x)
@@ -202,40 +253,13 @@ class Engine:
             ) from None
 
 
-def _named(name: str, dtype: str) -> BackendInfo:
-    known = {info.name: info for info in BACKENDS}
-    if name not in known:
-        raise ConfigError(f"backend is {name!r}; allowed are auto, {', '.join(known)}.")
-    info = known[name]
-    reason = info.unavailable()
-    if reason is not None:
-        raise BackendUnavailable(
-            f"backend {name!r} cannot run: {reason}; use backend='auto' or another one."
-        )
-    if dtype not in info.dtypes:
-        raise ConfigError(
-            f"backend {name!r} does not offer dtype {dtype!r}; it offers "
-            f"{', '.join(info.dtypes)}; {dtype} is offered by "
-            f"{', '.join(other.name for other in BACKENDS if dtype in other.dtypes)}."
-        )
-    return info
+def _faults(tensors: Iterable[Tensor]) -> Tensor:
+    """One number per tensor, (n,) float32: 0 where all of its values are finite, else NaN.
 
-
-def _automatic(dtype: str, device: str) -> BackendInfo:
-    passed_over: list[str] = []
-    for info in BACKENDS:
-        reason = info.unavailable()
-        if reason is None and dtype not in info.dtypes:
-            reason = f"no {dtype}"
-        if reason is None and info.devices is not None and device not in info.devices:
-            reason = f"the network is on {device}"
-        if reason is None:
-            why = "; ".join(passed_over) or "it is the first choice"
-            message = f"backend 'auto' ({dtype}) chose {info.name!r}: {why}"
-            log.once(f"backend {info.name} {dtype} {device}", message, logging.INFO)
-            return info
-        passed_over.append(f"{info.name}: {reason}")
-    raise BackendUnavailable(f"no backend can run: {'; '.join(passed_over)}.")
+    A finite number minus itself is 0; infinity and NaN give NaN, and a sum keeps it. It stays on
+    the device, and reading it is what waits.
+    """
+    return torch.stack([torch.sum(x - x, dtype=torch.float32) for x in map(Tensor.detach, tensors)])
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

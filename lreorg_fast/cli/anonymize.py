@@ -118,7 +118,7 @@ Examples:
     default="bfloat16",
     show_default=True,
     metavar="NAME",
-    help="Weights of the reorganization: bfloat16, float32, int8 or float64.",
+    help="Weights of the reorganization: bfloat16, float16, float32, int8 or float64.",
 )
 @click.option(
     "--precision",

@@ -18,9 +18,14 @@ from lreorg_fast.cdfnet.backends import BACKENDS
 from lreorg_fast.errors import BackendUnavailable, ConfigError, PrivacyError
 from tolerances import tolerance
 
+# Those that take tensors of the CPU; what runs on a GPU is tested in tests/gpu.
 RUNNABLE = [
-    (info.name, dtype) for info in BACKENDS if info.unavailable() is None for dtype in info.dtypes
+    (info.name, dtype)
+    for info in BACKENDS
+    if info.unavailable() is None and "cpu" in (info.devices or ("cpu",))
+    for dtype in info.dtypes
 ]
+ROUNDED = ("bfloat16", "float16", "int8")
 every_backend = pytest.mark.parametrize(("backend", "dtype"), RUNNABLE)
 
 
@@ -58,7 +63,7 @@ def test_the_cpu_backend_runs_here() -> None:
 def check_golden(case: Any, backend: str, dtype: str) -> None:
     engine = lf.compile(case.net, case.keywords, backend=backend, dtype=dtype)
     made, expected = default_run(engine, case), case.expected["reorganized"]
-    if dtype in ("bfloat16", "int8"):
+    if dtype in ROUNDED:
         name = f"cdfnet {activations(engine)} ratio to plain bfloat16 PyTorch"
         assert rms(made - expected) < tolerance(name, dtype) * plain_bfloat16_error(case)
     else:
@@ -83,7 +88,7 @@ def test_the_cpu_backend_follows_the_base_golden(base: Any, dtype: str) -> None:
 
 @every_backend
 def test_single_passes_follow_the_golden(small: Any, backend: str, dtype: str) -> None:
-    if dtype in ("bfloat16", "int8"):
+    if dtype in ROUNDED:
         dtype = "float32"
     engine = lf.compile(small.net, small.keywords, backend=backend, dtype=dtype)
     f, r = engine.disentangle(small.latent, small.hidden)
@@ -299,7 +304,8 @@ def test_auto_says_once_what_it_chose(small: Any, caplog: pytest.LogCaptureFixtu
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1
     assert "chose 'cpu'" in messages[0]
-    assert "triton: this version has no Triton kernels yet" in messages[0]
+    for other in ("cuda", "triton"):
+        assert f"{other}: {lf.available_backends()[other]}" in messages[0]
 
 
 def test_auto_takes_the_reference_for_float64(small: Any) -> None:
@@ -320,7 +326,9 @@ def test_an_explicit_backend_never_falls_back(small: Any, backend: str) -> None:
     ("changes", "message"),
     [
         ({"backend": "tpu"}, "'tpu'; allowed are auto, cuda"),
-        ({"dtype": "int4"}, "'int4'; allowed are bfloat16, float32, float64, int8"),
+        ({"dtype": "int4"}, "'int4'; allowed are bfloat16, float16, float32, float64, int8"),
+        ({"faults": "ignore"}, "faults is 'ignore'; allowed are raise, nan"),
+        ({"backend": "cpu", "dtype": "float16"}, "float16 is offered by cuda, triton, reference"),
         ({"activations": "int8"}, "activations is 'int8'; allowed are auto, float32"),
         ({"backend": "cpu", "dtype": "float64"}, "int8; float64 is offered by reference"),
         ({"backend": "reference", "dtype": "int8"}, "float64; int8 is offered by cpu"),
@@ -386,3 +394,51 @@ def test_an_overflow_releases_nothing(small: Any, backend: str) -> None:
     engine = lf.compile(small.net, small.keywords, backend=backend, dtype="float32")
     with pytest.raises(PrivacyError, match="withheld"):
         engine.reorganize(torch.full((2, 64), 3e38), {small.hidden: torch.zeros(64)}, small.kept)
+
+
+@every_backend
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_faults_can_be_nan_instead_of_an_error(
+    small: Any, backend: str, dtype: str, value: float
+) -> None:
+    engine = lf.compile(small.net, small.keywords, backend=backend, dtype=dtype, faults="nan")
+    assert engine.with_keywords(small.keywords).faults == engine.faults == "nan"
+    bad = small.latent.clone()
+    bad[3, 7] = value
+    replace = {small.hidden: small.replacement}
+    made = [
+        engine.reorganize(bad, replace, small.kept),
+        engine.reorganize(small.latent, {small.hidden: bad}, small.kept),
+        *engine.disentangle(bad, small.hidden),
+        *engine.fuse(bad, small.latent, small.hidden),
+        *engine.fuse(small.latent, bad, small.hidden),
+    ]
+    for result in made:
+        assert result.isnan().all()
+
+
+@every_backend
+def test_results_without_a_fault_do_not_depend_on_what_faults_become(
+    small: Any, backend: str, dtype: str
+) -> None:
+    strict, lenient = (
+        lf.compile(small.net, small.keywords, backend=backend, dtype=dtype, faults=faults)
+        for faults in ("raise", "nan")
+    )
+    assert torch.equal(default_run(strict, small), default_run(lenient, small))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_an_overflow_can_be_nan_as_a_whole(small: Any, backend: str) -> None:
+    engine = lf.compile(small.net, small.keywords, backend=backend, dtype="float32", faults="nan")
+    s = torch.zeros(2, 64)
+    s[1] = 3e38  # the other row alone would be fine
+    made = engine.reorganize(s, {small.hidden: torch.zeros(64)}, small.kept)
+    assert made.isnan().all()
+
+
+def test_a_result_that_its_dtype_cannot_hold_is_withheld(small: Any) -> None:
+    engine = lf.compile(small.net, small.keywords, backend="cpu", dtype="float32")
+    s = torch.full((2, 64), 6.5e4, dtype=torch.float16)
+    with pytest.raises(PrivacyError, match="withheld"):
+        engine.disentangle(s, small.hidden)

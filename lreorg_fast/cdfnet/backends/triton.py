@@ -1,0 +1,28 @@
+"""The ``triton`` backend: throughput kernels, imported when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from torch import Tensor
+
+from lreorg_fast.cdfnet.backends.base import Precision, Runner
+from lreorg_fast.cdfnet.reference import CDFNet
+
+
+def unavailable() -> str | None:
+    """Why Triton kernels cannot run, or None."""
+    try:
+        # mypy does not see kernels/, which is part of the package when it is installed.
+        from lreorg_fast.kernels.triton import unavailable as reason  # type: ignore[import-not-found]
+    except ImportError as error:
+        return f"the Triton kernels do not load ({error}); reinstall with 'pip install .'"
+    return cast("str | None", reason())
+
+
+def build(net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision) -> Runner:
+    """The runner of lreorg_fast/cdfnet/triton_runner.py."""
+    from lreorg_fast.cdfnet.triton_runner import TritonRunner
+
+    return TritonRunner.build(net, keywords, precision)
