@@ -30,6 +30,13 @@ constexpr unsigned kYieldOnceIn = 16;
 constexpr std::uint64_t kMark = 0x6C72656F72670000u;  // of initialized barriers, plus the offset
 constexpr std::size_t kVectorBytes = 16;
 
+// Whoever has met the warp at a barrier releases its stores too.
+void share_stores(Warp& warp) {
+  std::vector<RemoteStore>& known = warp.block->stores;
+  known.insert(known.end(), warp.stores.begin(), warp.stores.end());
+  warp.stores.clear();
+}
+
 void synchronize(const Wait& wait, unsigned index, unsigned count) {
   machine->meet(wait, {}, [=](Warp& warp) {
     NamedBarrier& barrier = warp.block->named[index];
@@ -44,24 +51,37 @@ void synchronize(const Wait& wait, unsigned index, unsigned count) {
       return false;
     }
     barrier.arrived = 0;
-    for (Warp* other : std::exchange(barrier.waiting, {})) machine->wake(*other);
+    share_stores(warp);
+    for (Warp* other : std::exchange(barrier.waiting, {})) {
+      share_stores(*other);
+      machine->wake(*other);
+    }
     return true;
   });
 }
 
-AsyncBarrier& find(Barrier* barrier) {
-  Block& block = *machine->current().block;
-  const std::size_t offset = block.offset(barrier, sizeof(Barrier), alignof(Barrier));
+AsyncBarrier& find(Block& block, std::size_t offset) {
   for (AsyncBarrier& known : block.barriers) {
     if (known.offset != offset) continue;
-    if (barrier->mark != kMark + offset) machine->fail("a barrier whose bytes were overwritten");
+    std::uint64_t mark;
+    std::memcpy(&mark, block.shared + offset, sizeof(mark));
+    if (mark != kMark + offset) machine->fail("a barrier whose bytes were overwritten");
     return known;
   }
   machine->fail("a barrier that was not initialized");
 }
 
-std::size_t index_of(const AsyncBarrier& barrier) {
-  return static_cast<std::size_t>(&barrier - machine->current().block->barriers.data());
+AsyncBarrier& find(Barrier* barrier) {
+  Block& block = *machine->current().block;
+  return find(block, block.offset(barrier, sizeof(Barrier), alignof(Barrier)));
+}
+
+std::size_t index_of(const Block& block, const AsyncBarrier& barrier) {
+  return static_cast<std::size_t>(&barrier - block.barriers.data());
+}
+
+std::size_t index_of(Barrier* barrier) {
+  return index_of(*machine->current().block, find(barrier));
 }
 
 void arrive(AsyncBarrier& barrier) {
@@ -86,19 +106,26 @@ AsyncCopy begin_copy(void* shared, const void* global, std::size_t bytes) {
   return {static_cast<std::byte*>(shared), static_cast<const std::byte*>(global), bytes};
 }
 
+// The block that a primitive on other blocks' shared memory reaches.
+Block& reach(unsigned rank) {
+  Block& own = *machine->current().block;
+  const Cluster& cluster = *own.cluster;
+  if (rank >= cluster.blocks.size()) machine->fail("a block outside the cluster");
+  Block& target = *cluster.blocks[rank];
+  if (target.live == 0) machine->fail("shared memory of a block that has ended");
+  if (cluster.phase == 0 && &target != &own) {
+    machine->fail("shared memory of a block before the first cluster barrier: it may not run yet");
+  }
+  return target;
+}
+
 template <class T>
 void store_remote(T* own, unsigned rank, T value) {
-  Thread& thread = machine->current();
+  const Thread& thread = machine->current();
   Warp& warp = *thread.warp;
-  const Cluster& cluster = *thread.block->cluster;
   const std::size_t offset = thread.block->offset(own, sizeof(T), sizeof(T));
-  if (rank >= cluster.blocks.size()) machine->fail("store_cluster to a block outside the cluster");
-  const Block& target = *cluster.blocks[rank];
-  if (target.live == 0) machine->fail("store_cluster to a block that has ended");
-  if (cluster.phase == 0 && &target != thread.block) {
-    machine->fail("store_cluster before the first cluster barrier: the block may not run yet");
-  }
-  RemoteStore store{target.shared + offset, {}, sizeof(T)};
+  const Block& target = reach(rank);
+  RemoteStore store{&target, target.shared + offset, {}, sizeof(T)};
   std::memcpy(store.value.data(), &value, sizeof(T));
   if (&target == thread.block || warp.stores_early) {
     std::memcpy(store.to, &value, sizeof(T));
@@ -233,9 +260,8 @@ void cluster_arrive() {
     Cluster& cluster = *warp.block->cluster;
     warp.at_cluster_barrier = true;
     warp.cluster_phase = cluster.phase;
-    cluster.released.insert(cluster.released.end(), warp.stores.begin(), warp.stores.end());
-    warp.stores.clear();
-    warp.stores_early = machine->random.once_in(4);
+    const std::vector<RemoteStore> stores = machine->take_stores(nullptr);
+    cluster.released.insert(cluster.released.end(), stores.begin(), stores.end());
     cluster.arrived += kLanes;
     ++machine->progress;
     machine->finish_cluster_phase(cluster);
@@ -284,38 +310,27 @@ void barrier_arrive(Barrier* barrier) {
   arrive(find(barrier));
 }
 
-// What the warp stored into other blocks so far is seen from here on; of other warps, nothing.
-void barrier_arrive_cluster(Barrier* own, unsigned rank) {
-  Thread& thread = machine->current();
-  Warp& warp = *thread.warp;
-  const Cluster& cluster = *thread.block->cluster;
-  const std::size_t offset = thread.block->offset(own, sizeof(Barrier), alignof(Barrier));
-  if (rank >= cluster.blocks.size()) machine->fail("an arrival at a block outside the cluster");
-  Block& target = *cluster.blocks[rank];
-  if (target.live == 0) machine->fail("an arrival at a block that has ended");
-  if (cluster.phase == 0 && &target != thread.block) {
-    machine->fail("an arrival before the first cluster barrier: the block may not run yet");
-  }
-  for (const RemoteStore& store : warp.stores) {
-    std::memcpy(store.to, store.value.data(), store.bytes);
-  }
-  warp.stores.clear();
-  for (AsyncBarrier& known : target.barriers) {
-    if (known.offset == offset) return arrive(known);
-  }
-  machine->fail("an arrival at a barrier that was not initialized");
-}
-
 void barrier_expect(Barrier* barrier, unsigned bytes) {
   AsyncBarrier& found = find(barrier);
   found.bytes += bytes;
   arrive(found);
 }
 
+void barrier_arrive_cluster(Barrier* own, unsigned rank) {
+  const std::size_t offset =
+      machine->current().block->offset(own, sizeof(Barrier), alignof(Barrier));
+  Block& target = reach(rank);
+  const std::size_t index = index_of(target, find(target, offset));
+  emulator::perform(machine->take_stores(&target));
+  machine->land_later(target, {{}, index, 0});
+  ++machine->progress;
+  machine->yield_once_in(kYieldOnceIn);
+}
+
 bool barrier_try_wait(Barrier* barrier, unsigned parity) {
   if (parity > 1) machine->fail("barrier_try_wait of a parity that is neither 0 nor 1");
   machine->yield_once_in(kYieldOnceIn);
-  const std::size_t index = index_of(find(barrier));
+  const std::size_t index = index_of(barrier);
   Thread& thread = machine->current();
   std::vector<AsyncBarrier>& barriers = thread.block->barriers;
   if (barriers[index].parity != parity) return true;
@@ -330,7 +345,7 @@ bool barrier_try_wait(Barrier* barrier, unsigned parity) {
 
 void load_bulk(void* shared, const void* global, unsigned bytes, Barrier* barrier) {
   if (bytes == 0 || bytes % kVectorBytes != 0) machine->fail("load_bulk takes multiples of 16");
-  const std::size_t index = index_of(find(barrier));
+  const std::size_t index = index_of(barrier);
   machine->land_later(*machine->current().block,
                       {{begin_copy(shared, global, bytes)}, index, bytes});
   machine->yield_once_in(kYieldOnceIn);
@@ -342,7 +357,7 @@ void load_async16(void* shared, const void* global) {
 
 void barrier_arrive_async(Barrier* barrier) {
   Thread& thread = machine->current();
-  const std::size_t index = index_of(find(barrier));
+  const std::size_t index = index_of(barrier);
   machine->land_later_in_order(thread, {std::exchange(thread.open_copies, {}), index, 0});
   ++machine->progress;
   machine->yield_once_in(kYieldOnceIn);

@@ -3,13 +3,13 @@
 //
 // What a GPU leaves open is decided against the kernel where that is possible: shared memory starts
 // as 0xFF (not a number), copies that run by themselves leave 0xFF until they land at some later
-// moment, what is stored into another block's shared memory may stay unseen until the cluster
-// barrier or be seen at once, and clusters run one after the other in any order unless the launch
-// is cooperative. Reported, by an Error from emulate: a state in which no thread can go on, with
-// what each of them waits for; lanes that miss in a primitive of whole warps or are in different
-// ones; barriers that are not initialized, overwritten, or arrived at too often; addresses outside
-// the block's shared memory or not aligned; stores into blocks that may not run yet or have ended;
-// and copies that nobody waited for.
+// moment, what is stored into another block's shared memory may stay unseen until a barrier
+// releases it or be seen at once, and clusters run one after the other in any order unless the
+// launch is cooperative. Reported, by an Error from emulate: a state in which no thread can go on,
+// with what each of them waits for; lanes that miss in a primitive of whole warps or are in
+// different ones; barriers that are not initialized, overwritten, or arrived at too often;
+// addresses outside the block's shared memory or not aligned; stores into blocks that may not run
+// yet or have ended; and copies that nobody waited for.
 //
 // Not modelled: time, bank conflicts, the number of registers, the order of memory among blocks or
 // between the parts of a barrier (plain stores are seen at once), proxies (fence_barrier_init does
@@ -133,6 +133,7 @@ inline void fence_barrier_init() {}
 void barrier_arrive(Barrier* barrier);
 void barrier_expect(Barrier* barrier, unsigned bytes);
 bool barrier_try_wait(Barrier* barrier, unsigned parity);
+// Releases what the thread's warp has stored into that block, and all warps that it has met since.
 void barrier_arrive_cluster(Barrier* own, unsigned rank);
 inline bool barrier_try_wait_cluster(Barrier* barrier, unsigned parity) {
   return barrier_try_wait(barrier, parity);

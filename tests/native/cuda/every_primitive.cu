@@ -30,7 +30,7 @@ __device__ void load(std::byte* to, const std::byte* from, Barrier* barrier) {
   }
 }
 
-__device__ void exchange(std::byte* rows) {
+__device__ void exchange(std::byte* rows, Barrier* barrier) {
   if constexpr (kBulkLoads) {
     const unsigned rank = (cluster_rank() + 1) % cluster_size();
     cluster_arrive();
@@ -39,6 +39,8 @@ __device__ void exchange(std::byte* rows) {
     store_cluster(reinterpret_cast<float*>(rows) + thread(), rank, 1.0f);
     store_cluster(reinterpret_cast<uint2*>(rows) + thread(), rank, make_uint2(1, 2));
     store_cluster(reinterpret_cast<uint4*>(rows) + thread(), rank, make_uint4(1, 2, 3, 4));
+    barrier_arrive_cluster(barrier, rank);
+    while (!barrier_try_wait_cluster(barrier, 1)) sync_warp();
     cluster_arrive();
     cluster_wait();
   }
@@ -59,7 +61,7 @@ __global__ void every_primitive(const std::byte* from, float* to, unsigned* coun
   multiply_rows(c, rows, Bfloat16{});
   multiply_rows(c, rows, Float16{});
   sync_threads_of(1, block_threads());
-  exchange(rows);
+  exchange(rows, barrier);
   if (thread() == 0) {
     barrier_arrive(barrier);
     add_release(counter, 1);

@@ -48,6 +48,10 @@ std::size_t stacks(const Launch& launch) {
 
 }  // namespace
 
+void perform(const std::vector<RemoteStore>& stores) {
+  for (const RemoteStore& store : stores) std::memcpy(store.to, store.value.data(), store.bytes);
+}
+
 std::string describe(const Wait& wait) {
   std::string text = wait.what;
   if (wait.place >= 0) text += " at " + std::to_string(wait.place);
@@ -229,19 +233,31 @@ void Machine::finish_thread() {
   if (block.live > 0) return;
   for (const Flight& flight : flights_) {
     if (flight.block != &block) continue;
-    if (!launch_.watchdog) fail("its block ends before all copies have landed");
+    if (!launch_.watchdog) fail("its block ends before all that is on its way there has landed");
   }
   std::erase_if(flights_, [&](const Flight& flight) { return flight.block == &block; });
+}
+
+std::vector<RemoteStore> Machine::take_stores(const Block* target) {
+  Warp& warp = *current().warp;
+  std::vector<RemoteStore> taken;
+  for (std::vector<RemoteStore>* stores : {&warp.block->stores, &warp.stores}) {
+    std::erase_if(*stores, [&](const RemoteStore& store) {
+      if (target != nullptr && store.target != target) return false;
+      taken.push_back(store);
+      return true;
+    });
+  }
+  // A later store must not be seen before an earlier one to the same place.
+  if (warp.stores.empty() && warp.block->stores.empty()) warp.stores_early = random.once_in(4);
+  return taken;
 }
 
 void Machine::finish_cluster_phase(Cluster& cluster) {
   if (cluster.arrived == 0 || cluster.arrived != cluster.live) return;
   cluster.arrived = 0;
   ++cluster.phase;
-  for (const RemoteStore& store : cluster.released) {
-    std::memcpy(store.to, store.value.data(), store.bytes);
-  }
-  cluster.released.clear();
+  perform(std::exchange(cluster.released, {}));
   for (Warp* warp : std::exchange(cluster.waiting, {})) {
     warp->at_cluster_barrier = false;
     wake(*warp);
@@ -286,7 +302,7 @@ void Machine::land(std::size_t index) {
   ++progress;
   barrier.bytes -= static_cast<long long>(flight.landing.transaction);
   if (flight.landing.transaction == 0) {
-    require(barrier.pending > 0, "more arrivals of load_async16 than the barrier was made for");
+    require(barrier.pending > 0, "more arrivals on their way than the barrier was made for");
     --barrier.pending;
   }
   finish_phase(barrier);

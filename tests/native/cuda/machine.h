@@ -51,7 +51,7 @@ struct AsyncCopy {
   std::size_t bytes;
 };
 
-// Copies that land together, later, and then count at a barrier.
+// Copies, or none, that land together, later, and then count at a barrier.
 struct Landing {
   std::vector<AsyncCopy> copies;
   std::size_t barrier;      // of the block
@@ -80,10 +80,13 @@ struct Operands {
 };
 
 struct RemoteStore {
+  const Block* target;
   std::byte* to;
   std::array<std::byte, 16> value;
   std::size_t bytes;
 };
+
+void perform(const std::vector<RemoteStore>& stores);
 
 struct Warp {
   Block* block = nullptr;
@@ -96,7 +99,7 @@ struct Warp {
   std::array<Operands, kLanes> operands;
   bool at_cluster_barrier = false;  // between arrival and wait
   std::uint64_t cluster_phase = 0;  // at its arrival
-  std::vector<RemoteStore> stores;  // since its last arrival
+  std::vector<RemoteStore> stores;  // since it last synchronized with others
   bool stores_early = false;        // they are seen at once, until its next arrival
 };
 
@@ -135,6 +138,7 @@ struct Block {
   unsigned live = 0;
   std::array<NamedBarrier, kNamedBarriers> named;
   std::vector<AsyncBarrier> barriers;
+  std::vector<RemoteStore> stores;  // of warps that have synchronized since
 
   // Offset of an address of this block's shared memory.
   std::size_t offset(const void* address, std::size_t bytes, std::size_t alignment) const;
@@ -169,6 +173,9 @@ class Machine {
   void land_later_in_order(Thread& owner, Landing landing);  // after those that owner gave before
   void finish_phase(AsyncBarrier& barrier);
   void finish_cluster_phase(Cluster& cluster);
+  // What the warp that runs has stored into `target`, or all blocks if null, and what it knows to
+  // be stored by its block. They are no longer kept.
+  std::vector<RemoteStore> take_stores(const Block* target);
   void poll(const unsigned* address);
   void notify(const unsigned* address);
 

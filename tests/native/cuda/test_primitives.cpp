@@ -296,7 +296,48 @@ bool exchange_fails(Omit omit, std::uint64_t seed) {
   return wrong;
 }
 
+// The same by barriers that the blocks arrive at, one thread for its block; `waits`: whether the
+// readers wait for the arrivals.
+bool exchange_by_barriers_fails(bool waits, std::uint64_t seed) {
+  constexpr unsigned kBlocks = 4, kThreads = 64;
+  bool wrong = false;
+  emulate({.grid = kBlocks,
+           .cluster = kBlocks,
+           .threads = kThreads,
+           .shared_bytes = 16 + kBlocks * kThreads * sizeof(float),
+           .seed = seed},
+          [&] {
+            auto* arrived = shared_at<Barrier>(0);
+            auto* values = shared_at<float>(16);
+            if (thread() == 0) barrier_init(arrived, kBlocks);
+            fence_barrier_init();
+            cluster_arrive();
+            cluster_wait();
+            const auto value = static_cast<float>(1000 * block_index() + thread());
+            for (unsigned rank = 0; rank < kBlocks; ++rank) {
+              store_cluster(values + block_index() * kThreads + thread(), rank, value);
+            }
+            sync_block();
+            if (thread() < kBlocks) barrier_arrive_cluster(arrived, thread());
+            while (waits && !barrier_try_wait_cluster(arrived, 0)) {
+            }
+            for (unsigned rank = 0; rank < kBlocks; ++rank) {
+              const unsigned other = kThreads - 1 - thread();
+              const auto expected = static_cast<float>(1000 * rank + other);
+              wrong = wrong || values[rank * kThreads + other] != expected;
+            }
+            cluster_arrive();
+            cluster_wait();
+            wait(arrived, 0);
+          });
+  return wrong;
+}
+
 void clusters_exchange() {
+  CHECK(found([](std::uint64_t seed) { return exchange_by_barriers_fails(true, seed); }) == 0);
+  CHECK(found([](std::uint64_t seed) { return exchange_by_barriers_fails(false, seed); }) >
+        kSeeds / 2);
+
   CHECK(found([](std::uint64_t seed) { return exchange_fails(Omit::kNothing, seed); }) == 0);
   CHECK(found([](std::uint64_t seed) { return exchange_fails(Omit::kWait, seed); }) > kSeeds / 2);
   CHECK_THROWS(Error, "before the first cluster barrier", exchange_fails(Omit::kFirstBarrier, 0));
@@ -389,7 +430,7 @@ void faults_of_warps_are_reported() {
                  if (lane() == 5) return multiply(c, r, b, Bfloat16{});
                  multiply(c, r, b, Float16{});
                }));
-  CHECK_THROWS(Error, "sync_block of 64", run([] {
+  CHECK_THROWS(Error, "threads 0 to 31: sync_block", run([] {
                  if (warp() == 0) sync_block();
                }));
   CHECK_THROWS(Error, "no multiple of 16", run([] {
@@ -427,7 +468,7 @@ void faults_of_barriers_are_reported() {
                  wait(barrier, 0);
                }));
   CHECK_THROWS(
-      Error, "before all copies have landed", for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+      Error, "before all that is on its way", for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
         emulate({.shared_bytes = 64, .seed = seed}, [&] {
           if (lane() != 0) return;
           barrier_init(shared_at<Barrier>(0), 1);
