@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench.floor import HEADLINE_BYTES, INSTRUCTIONS
+from bench.markdown import table
 from bench.variants import ENGINE, PLAIN_BFLOAT16
 
 FORMAT = 1
@@ -50,7 +51,7 @@ def _summary(run: Mapping[str, Any]) -> str:
         else:
             rows.append([name, *(_cell(found.get(count)) for count in faces)])
     heads = [f"{count} face{'s' if count > 1 else ''}" for count in faces]
-    return "## Median time, ms\n\n" + _table(["variant", *heads], rows)
+    return "## Median time, ms\n\n" + table(["variant", *heads], rows)
 
 
 def _cell(row: Row | None) -> str:
@@ -71,7 +72,7 @@ def _details(run: Mapping[str, Any], faces: int) -> str:
     if any(not row["warm"] for row in timed.values()):
         note = "\n\n\\* timed by its first call on these inputs, because one call takes long."
     title = f"## {faces} face{'s' if faces > 1 else ''}"
-    return f"{title}\n\n{_table(heads, rows)}{note}"
+    return f"{title}\n\n{table(heads, rows)}{note}"
 
 
 def _detail(row: Row, engine: Row | None, plain: Row | None) -> list[str]:
@@ -103,7 +104,7 @@ def _rates(run: Mapping[str, Any]) -> str:
         ends = f"{min(values):.1f} to {max(values):.1f}"
         rows.append([what, f"{max(values):.1f} {unit}", ends, str(len(values))])
     heads = ["what the machine can do", "best", "least to most", "n"]
-    return "## Rates\n\n" + _table(heads, rows)
+    return "## Rates\n\n" + table(heads, rows)
 
 
 def _size(sample: Row) -> str:
@@ -136,7 +137,7 @@ def _floors(run: Mapping[str, Any]) -> str:
         )
     heads = ["faces", "variant", "memory floor, ms", "compute floor, ms", "engine, ms"]
     heads += ["of its floor", "share of the bandwidth", "share of the rate"]
-    return "## The engine and its floor\n\n" + _table(heads, rows)
+    return "## The engine and its floor\n\n" + table(heads, rows)
 
 
 def _faces(run: Mapping[str, Any]) -> list[int]:
@@ -146,8 +147,3 @@ def _faces(run: Mapping[str, Any]) -> list[int]:
 def _ms(seconds: float) -> str:
     ms = 1e3 * seconds
     return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -54,7 +54,7 @@ def export(network: str, setting: Setting) -> None:
 
     import torch
 
-    module = _module(network, setting.config).float()
+    module = recurrence_module(network, setting.config).float()
     rows = torch.zeros(2, setting.config.dim)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer warns of every fixed number of lanes
@@ -76,7 +76,7 @@ def as_array(result: Any) -> Array:
     return array
 
 
-def _module(network: str, config: lf.CDFNetConfig) -> Any:
+def recurrence_module(network: str, config: lf.CDFNetConfig) -> Any:
     """The recurrence as a module of (s, f)."""
     from torch import nn
 
@@ -124,7 +124,7 @@ def _torch(variant: Variant, setting: Setting, compiled: bool) -> tuple[Prepare,
 
     torch.set_num_threads(setting.threads)
     dtype = getattr(torch, variant.dtype)
-    module = _module(variant.network, setting.config).to(dtype)
+    module = recurrence_module(variant.network, setting.config).to(dtype)
     if compiled:
         compile_blocks(module if variant.network == "folded" else module.net)
 
