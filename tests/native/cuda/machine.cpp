@@ -137,8 +137,12 @@ void Machine::start(Block& block, std::size_t first_stack) {
 
 void Machine::enter() {
   arrived(machine->scheduler_);
-  machine->kernel_();
-  machine->finish_thread();
+  try {
+    machine->kernel_();
+    machine->finish_thread();
+  } catch (...) {
+    machine->error_ = std::current_exception();
+  }
   machine->leave(true);
 }
 
@@ -152,7 +156,7 @@ void Machine::run_all() {
     const std::size_t chosen = random.below(runnable_.size());
     Warp& warp = *runnable_[chosen];
     run_warp(warp);
-    if (!error_.empty()) throw Error(error_);
+    if (error_ != nullptr) std::rethrow_exception(error_);
     if (warp.ready != 0) continue;
     // What ran may have made others runnable, at the end; this one is where it was.
     warp.queued = false;
@@ -174,7 +178,7 @@ void Machine::run_warp(Warp& warp) {
     switch_context(scheduler_, current_->context);
     identity = nullptr;
     ++time_;
-    if (!error_.empty()) return;
+    if (error_ != nullptr) return;
   } while (warp.ready != 0 && !random.once_in(kLanesPerTurn));
 }
 
@@ -196,10 +200,8 @@ void Machine::block(const Wait& wait, bool may_time_out) {
 
 void Machine::fail(const std::string& text) {
   const Thread& thread = current();
-  error_ = "block " + std::to_string(thread.identity.block) + ", thread " +
-           std::to_string(thread.identity.thread) + ": " + text;
-  leave(true);
-  __builtin_unreachable();
+  throw Error("block " + std::to_string(thread.identity.block) + ", thread " +
+              std::to_string(thread.identity.thread) + ": " + text);
 }
 
 void Machine::wake(Thread& thread) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -159,6 +160,7 @@ class Machine {
   void yield_once_in(unsigned times) {
     if (random.once_in(times)) yield();
   }
+  // Throws an Error that names the thread that runs; it ends the launch.
   [[noreturn]] void fail(const std::string& text);
 
   void wake(Thread& thread);
@@ -215,7 +217,7 @@ class Machine {
   std::uint64_t time_ = 0;
   std::uint64_t progress_then_ = 0;
   int idle_rounds_ = 0;
-  std::string error_;
+  std::exception_ptr error_;  // of a thread
 };
 
 // The launch that runs: the primitives are functions without an object.
