@@ -117,6 +117,8 @@ def _automatic(precision: Precision, device: str) -> list[tuple[BackendInfo, int
             runnable.append(info)
         elif not runnable:
             passed_over.append(f"{info.name}: {reason}")
+    if not runnable:
+        raise BackendUnavailable(f"no backend can run: {'; '.join(passed_over)}.")
     first = runnable[0]
     chosen: list[tuple[BackendInfo, int | None]] = [(first, None)]
     for other in runnable[1:]:
