@@ -247,6 +247,38 @@ LREORG_DEVICE bool barrier_try_wait(Barrier* barrier, unsigned parity) {
   return over != 0;
 }
 
+// A barrier that blocks of a cluster arrive at: arrives where block `rank` has what this block has at
+// `own`. What the thread saw or wrote before, in any block's shared memory, is there for who sees
+// the phase over by barrier_try_wait_cluster.
+LREORG_DEVICE void barrier_arrive_cluster(Barrier* own, unsigned rank) {
+#if LREORG_HOPPER
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
+                   cluster_address(own, rank))
+               : "memory");
+#else
+  __trap();
+#endif
+}
+
+LREORG_DEVICE bool barrier_try_wait_cluster(Barrier* barrier, unsigned parity) {
+#if LREORG_HOPPER
+  unsigned over;
+  asm volatile(
+      "{\n"
+      ".reg .pred over;\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, over;\n"
+      "}\n"
+      : "=r"(over)
+      : "r"(shared_address(barrier)), "r"(parity)
+      : "memory");
+  return over != 0;
+#else
+  __trap();
+  return true;
+#endif
+}
+
 // Copies `bytes` of global memory, both addresses and the number multiples of 16, and then counts
 // them at the barrier. One thread calls it, after barrier_expect.
 LREORG_DEVICE void load_bulk(void* shared, const void* global, unsigned bytes, Barrier* barrier) {
