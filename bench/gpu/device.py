@@ -81,7 +81,7 @@ def gpu() -> dict[str, Any]:
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "l2_bytes": properties.L2_cache_size,
-        "shared_bytes_per_block": properties.shared_memory_per_block_optin,
+        "shared_bytes_per_block": getattr(properties, "shared_memory_per_block_optin", None),
         "torch_cuda": torch.version.cuda,
         "torch_architectures": torch.cuda.get_arch_list(),
         "count": torch.cuda.device_count(),

@@ -17,6 +17,7 @@ WARM, COLD = "warm", "cold"
 # A turn makes one call of a slow variant and some of a fast one.
 _TURN_SECONDS = 0.02
 _TURN_CALLS = 25
+_LEAST_SECONDS = 1e-7  # what a clock can tell apart
 _MOST_CALLS = 250  # of one variant: enough for a 99th percentile
 _DIGITS = 8  # of seconds: 10 ns
 
@@ -112,5 +113,5 @@ def _turn(call: Call, clock: Clock, cache: str, times: Times) -> None:
     if cache == WARM:
         call()  # the others have emptied the caches
     one = clock.once(call, cache, times)
-    for _ in range(min(_TURN_CALLS, left, int(_TURN_SECONDS / one)) - 1):
+    for _ in range(min(_TURN_CALLS, left, int(_TURN_SECONDS / max(one, _LEAST_SECONDS))) - 1):
         clock.once(call, cache, times)

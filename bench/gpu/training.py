@@ -14,18 +14,19 @@ import lreorg_fast as lf
 from bench import TOKENS, cases
 from bench.gpu.channel import Channel, Context, WrongResult
 from bench.gpu.timing import WARM, Call, Clock, by_turns
+from lreorg_fast.cdfnet.training_pass import TrainingPass
 from lreorg_fast.training import losses
 
 BATCH = 64
 KEYWORD = "identity"
-# Of the gradient of all parameters against float64, RMS over RMS, by how products are made.
-LIMITS = {"eager": 1e-3, "eager-autocast": 0.5, "triton": 1e-3}
+# Of the gradients of all parameters against float64, RMS over RMS; PyTorch's own are not judged.
+LIMITS = {"triton": 1e-3, "triton-bfloat16": 0.1}
 
 _ROUNDS = 20
 _STEP_SECONDS = 60.0  # Triton compiles in the first
 
 Net = Any  # disentangle and fuse of lf.CDFNet
-Wrap = Callable[[lf.CDFNet], Net]
+Wrap = Callable[[lf.CDFNet], Net]  # called in every step
 
 
 def measure(
@@ -85,7 +86,6 @@ def step(
     dtype = torch.float64 if double else torch.float32
     net, keywords = cases.network(config)
     own = copy.deepcopy(net).to(device, dtype).requires_grad_(True)
-    model = wrap(own)
     generator = torch.Generator().manual_seed(2)
     s = torch.randn(2 * batch, TOKENS, config.dim, generator=generator).to(device, dtype)
     k = keywords[KEYWORD].to(device, dtype)
@@ -95,6 +95,7 @@ def step(
 
     def run() -> Tensor:
         with autocast():
+            model = wrap(own)
             f, r = model.disentangle(s, k)
             lost, swapped = model.fuse(f.roll(batch, dims=0), r, k)
             # The squares stand for what pictures would ask of the latents.
@@ -119,8 +120,9 @@ def _checked(
     if found.shape != exact.shape:
         raise WrongResult(f"{len(exact) - len(found)} parameters have no gradient")
     error = float((found - exact).square().mean().sqrt() / exact.square().mean().sqrt())
-    if not error <= LIMITS[name]:
-        raise WrongResult(f"relative error of the gradients {error:.1e}, limit {LIMITS[name]:.0e}")
+    limit = LIMITS.get(name, float("inf"))
+    if not error <= limit:
+        raise WrongResult(f"relative error of the gradients {error:.1e}, at most {limit:.0e}")
     facts: dict[str, Any] = {"gradient_error": error}
     if device == "cuda":
         half = lf.CDFNetConfig(**{**config.to_dict(), "num_blocks": config.num_blocks // 2})
@@ -148,4 +150,6 @@ def _eager(net: lf.CDFNet) -> Net:
 WRAPS: dict[str, Wrap] = {
     "eager": _eager,
     "eager-autocast": _eager,
+    "triton": TrainingPass,
+    "triton-bfloat16": functools.partial(TrainingPass, products=torch.bfloat16),
 }

@@ -163,7 +163,10 @@ class Launch {
     if (!Way::kCluster) return properties.multiProcessorCount / setting_.group;
     const cudaLaunchConfig_t config = configuration(1);
     int clusters = 0;
-    check(cudaOccupancyMaxActiveClusters(&clusters, exchange<Way>, &config), "clusters");
+    if (cudaOccupancyMaxActiveClusters(&clusters, exchange<Way>, &config) != cudaSuccess) {
+      cudaGetLastError();  // the device has no clusters of this size
+      return 0;
+    }
     return clusters;
   }
 

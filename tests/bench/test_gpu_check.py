@@ -698,8 +698,14 @@ class TestMeasurements:
         training.measure(context(tmp_path, seconds=1.0), recorder.channel, TOY, 2, wraps)
         assert list(recorder.failures) == ["triton"]
         (case,) = recorder.data["cases"]
-        assert list(case["variants"]) == ["eager", "eager-autocast"]
-        assert case["variants"]["eager"]["gradient_error"] < 1e-5
+        errors = {name: found["gradient_error"] for name, found in case["variants"].items()}
+        assert list(errors) == ["eager", "eager-autocast", "triton-bfloat16"]
+        assert errors["eager"] < 1e-5 < errors["triton-bfloat16"]
+
+    def test_training_in_constant_memory(self, tmp_path: Path, recorder: Recorder) -> None:
+        training.measure(context(tmp_path, seconds=1.0), recorder.channel, TOY, 2)
+        assert recorder.failures == {}
+        assert recorder.data["cases"][0]["variants"]["triton"]["gradient_error"] < 1e-4
 
     def test_probes_say_what_is_wrong(self, tmp_path: Path, recorder: Recorder) -> None:
         for name, wrong in zip(build.PROBES, (0, 2), strict=True):
