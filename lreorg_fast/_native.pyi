@@ -68,6 +68,76 @@ class Executor:
     @property
     def kernels(self) -> str: ...
 
+# The names with CUDA in them exist in builds with CUDA only: cuda_devices()["built"]. Addresses are
+# those of device memory, which the caller keeps; see kernels/cuda/reorganize.h. What the device or
+# the driver refuses is a RuntimeError.
+
+CUDA_STATUS_WORDS: int
+
+def cuda_most_values() -> int:
+    """Largest number of values of a program."""
+
+class CudaShape:
+    """The sizes of a network that matter to the kernels."""
+
+    def __init__(self, *, dim: int, num_blocks: int, growth: int, clamp: float) -> None: ...
+    def group(self, *, dtype: str, tier: str, device: int) -> int:
+        """Thread blocks that share a tile of tokens; 0 where the device cannot run the tier."""
+    def weights_bytes(self, *, dtype: str, group: int) -> int: ...
+
+class CudaPlan:
+    """What will run for a number of tokens."""
+
+    @property
+    def tier(self) -> str: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def tile(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def shared_bytes(self) -> int: ...
+    @property
+    def launches(self) -> int: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+
+class CudaProgram:
+    """A network and a program on one device; any number of threads may share a placed one."""
+
+    def __init__(
+        self,
+        *,
+        shape: CudaShape,
+        dtype: str,
+        exact: bool,
+        tier: str,
+        device: int,
+        steps: list[tuple[str, list[tuple[int, int, int, int, int]]]],
+        num_values: int,
+    ) -> None: ...
+    @property
+    def steps(self) -> bytes:
+        """The steps as the kernels read them, to be copied to the device."""
+    @property
+    def lanes(self) -> bytes:
+        """The lanes as the kernels read them, to be copied to the device."""
+    def place(self, *, weights: int, constants: int, steps: int, lanes: int) -> None:
+        """Say where the device's memory holds them; once, before the first run."""
+    def plan(self, tokens: int) -> CudaPlan: ...
+    def run(
+        self,
+        plan: CudaPlan,
+        *,
+        tokens: int,
+        values: list[int],
+        scratch: int,
+        status: int,
+        stream: int,
+    ) -> None:
+        """Queue the program on a stream of the current device; no GIL inside, nothing waits."""
+
 View = tuple[int, str, tuple[int, ...]]
 """A dense tensor: address, dtype (float32 or bfloat16), shape."""
 

@@ -147,6 +147,13 @@ class CudaRunner:
             )
         folded = fold(net)
         blob = cuda_packing.pack(folded, precision.dtype, group)
+        expected = shape.weights_bytes(dtype=precision.dtype, group=group)
+        if blob.nbytes != expected:
+            raise BackendUnavailable(
+                f"backend 'cuda' cannot run: packed weights have {blob.nbytes} bytes and the native "
+                f"module reads {expected}, so it is of another version; reinstall with "
+                "'pip install .'."
+            )
         weights = CudaWeights(
             shape=shape,
             dtype=precision.dtype,

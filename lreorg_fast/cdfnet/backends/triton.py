@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lreorg_fast.cdfnet.backends.base import Precision, Runner
 from lreorg_fast.cdfnet.reference import CDFNet
+from lreorg_fast.errors import BackendUnavailable
 
 
 def unavailable() -> str | None:
@@ -22,7 +23,16 @@ def unavailable() -> str | None:
 
 
 def build(net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision) -> Runner:
-    """The runner of lreorg_fast/cdfnet/triton_runner.py."""
+    """The runner of lreorg_fast/cdfnet/triton_runner.py, on the network's device.
+
+    Raises:
+        BackendUnavailable: the network is not on a CUDA device.
+    """
+    device = next(net.parameters()).device
+    if device.type != "cuda":
+        raise BackendUnavailable(
+            f"backend 'triton' runs where the network is, which is {device}; move it with .cuda()."
+        )
     from lreorg_fast.cdfnet.triton_runner import TritonRunner
 
     return TritonRunner.build(net, keywords, precision)
