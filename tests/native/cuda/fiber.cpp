@@ -58,14 +58,16 @@ void switch_registers(Context& from, Context& to) {
 #endif
 }
 
-void finish_switch([[maybe_unused]] void* shadow, [[maybe_unused]] Context& left) {
 #ifdef LREORG_ASAN
-  // What was left may be the thread that resumes the fibers: its stack is only known from here.
+Context* left;
+
+// What was left may be the thread that resumes the fibers: its stack is only known from here.
+void finish_switch(void* shadow) {
   const void* stack = nullptr;
-  __sanitizer_finish_switch_fiber(shadow, &stack, &left.stack_bytes);
-  left.stack = const_cast<void*>(stack);
-#endif
+  __sanitizer_finish_switch_fiber(shadow, &stack, &left->stack_bytes);
+  left->stack = const_cast<void*>(stack);
 }
+#endif
 
 }  // namespace
 
@@ -94,14 +96,19 @@ void prepare(Context& context, void* stack, std::size_t bytes, void (*entry)()) 
 
 void switch_context(Context& from, Context& to, [[maybe_unused]] bool last) {
 #ifdef LREORG_ASAN
+  left = &from;
   __sanitizer_start_switch_fiber(last ? nullptr : &from.shadow, to.stack, to.stack_bytes);
 #endif
   switch_registers(from, to);
-  finish_switch(from.shadow, to);
+#ifdef LREORG_ASAN
+  finish_switch(from.shadow);
+#endif
 }
 
-void arrived(Context& from) {
-  finish_switch(nullptr, from);
+void arrived() {
+#ifdef LREORG_ASAN
+  finish_switch(nullptr);
+#endif
 }
 
 Stacks::Stacks(std::size_t count, std::size_t bytes)

@@ -27,8 +27,8 @@ void prepare(Context& context, void* stack, std::size_t bytes, void (*entry)());
 // Leaves `from` until something switches to it again. `last`: it will never be.
 void switch_context(Context& from, Context& to, bool last = false);
 
-// To be called first thing in an entry; `from` is where the entry was resumed.
-void arrived(Context& from);
+// To be called first thing in an entry.
+void arrived();
 
 // Stacks of equal size, each above a page that cannot be touched.
 class Stacks {

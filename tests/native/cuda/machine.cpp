@@ -1,6 +1,6 @@
 #include "cuda/machine.h"
 
-#include <algorithm>
+#include <bit>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -136,7 +136,7 @@ void Machine::start(Block& block, std::size_t first_stack) {
 }
 
 void Machine::enter() {
-  arrived(machine->scheduler_);
+  arrived();
   try {
     machine->kernel_();
     machine->finish_thread();
@@ -168,26 +168,29 @@ void Machine::run_all() {
 }
 
 void Machine::run_warp(Warp& warp) {
-  const unsigned first = random.next() % kLanes;
-  do {
-    const std::uint32_t turned =
-        first == 0 ? warp.ready : (warp.ready >> first) | (warp.ready << (kLanes - first));
-    const unsigned lane = (static_cast<unsigned>(__builtin_ctz(turned)) + first) % kLanes;
-    current_ = &warp.threads[lane];
-    identity = &current_->identity;
-    switch_context(scheduler_, current_->context);
-    identity = nullptr;
-    ++time_;
-    if (error_ != nullptr) return;
-  } while (warp.ready != 0 && !random.once_in(kLanesPerTurn));
+  first_lane_ = random.next() % kLanes;
+  switch_context(scheduler_, choose(warp));
+  identity = nullptr;
+}
+
+Context& Machine::choose(Warp& warp) {
+  const std::uint32_t turned = std::rotr(warp.ready, static_cast<int>(first_lane_));
+  current_ =
+      &warp.threads[(static_cast<unsigned>(std::countr_zero(turned)) + first_lane_) % kLanes];
+  identity = &current_->identity;
+  ++time_;
+  return current_->context;
 }
 
 void Machine::leave(bool last) {
-  switch_context(current_->context, scheduler_, last);
+  Context& left = current_->context;
+  Warp& warp = *current_->warp;
+  const bool turn_ends = error_ != nullptr || warp.ready == 0 || random.once_in(kLanesPerTurn);
+  switch_context(left, turn_ends ? scheduler_ : choose(warp), last);
 }
 
 void Machine::yield() {
-  leave(false);
+  switch_context(current_->context, scheduler_);
 }
 
 void Machine::block(const Wait& wait, bool may_time_out) {
@@ -196,6 +199,7 @@ void Machine::block(const Wait& wait, bool may_time_out) {
   thread.may_time_out = may_time_out;
   thread.warp->ready &= ~(1u << thread.identity.thread % kLanes);
   leave(false);
+  thread.wait.what = nullptr;
 }
 
 void Machine::fail(const std::string& text) {
@@ -205,15 +209,16 @@ void Machine::fail(const std::string& text) {
 }
 
 void Machine::wake(Thread& thread) {
-  Warp& warp = *thread.warp;
-  thread.wait.what = nullptr;
-  warp.ready |= 1u << thread.identity.thread % kLanes;
-  if (std::exchange(warp.queued, true)) return;
-  runnable_.push_back(&warp);
+  wake(*thread.warp, 1u << thread.identity.thread % kLanes);
 }
 
 void Machine::wake(Warp& warp) {
-  for (unsigned lane = 0; lane < kLanes; ++lane) wake(warp.threads[lane]);
+  wake(warp, kAllLanes);
+}
+
+void Machine::wake(Warp& warp, std::uint32_t lanes) {
+  warp.ready |= lanes;
+  if (!std::exchange(warp.queued, true)) runnable_.push_back(&warp);
 }
 
 void Machine::finish_thread() {

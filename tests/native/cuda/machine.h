@@ -191,12 +191,14 @@ class Machine {
   };
 
   static void enter();
+  void wake(Warp& warp, std::uint32_t lanes);
   void start(unsigned cluster, std::size_t first_stack);
   void start(Block& block, std::size_t first_stack);
   void run_all();
   void run_warp(Warp& warp);
+  Context& choose(Warp& warp);  // a lane that is to run now
   void finish_thread();
-  void leave(bool last);
+  void leave(bool last);  // a thread that cannot go on
   void land(std::size_t flight);
   bool land_one();
   bool pass_time();
@@ -207,6 +209,7 @@ class Machine {
   Stacks stacks_;
   Context scheduler_;
   Thread* current_ = nullptr;
+  unsigned first_lane_ = 0;  // of this turn
   std::vector<std::unique_ptr<Cluster>> clusters_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<Warp*> runnable_;

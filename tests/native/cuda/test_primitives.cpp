@@ -210,6 +210,9 @@ std::vector<float> ring_sums(const float* rows, const Way& way, bool waits, bool
               auto* at = shared_at<float>(slot * kRow * sizeof(float));
               if (warp() == 0) {
                 if (guards) wait(free + slot, parity ^ 1);
+                // A lane that has yet to look at the barrier when another one has loaded may find a
+                // phase later than it asks for, and never the one that it waits for.
+                sync_warp();
                 way.load(at, rows + row * kRow, full + slot);
               } else {
                 if (waits) wait(full + slot, parity);
