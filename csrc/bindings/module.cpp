@@ -12,6 +12,9 @@
 #include "build_config.h"
 #include "core/executor.h"
 #include "networks.h"
+#ifdef LREORG_CUDA
+#include "cuda.h"
+#endif
 
 namespace py = pybind11;
 using namespace lreorg;
@@ -113,6 +116,9 @@ PYBIND11_MODULE(_native, m) {
   m.def("build_config", &bindings::build_config);
   m.def("cuda_devices", &bindings::cuda_devices);
   bindings::bind_networks(m);
+#ifdef LREORG_CUDA
+  bindings::bind_cuda(m);
+#endif
 
   py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
       .def_static("pack", &pack, py::kw_only(), py::arg("dim"), py::arg("cond_dim"),

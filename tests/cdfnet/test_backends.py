@@ -183,8 +183,17 @@ def test_the_table_names_backends_and_their_dtypes() -> None:
             assert tokens > 0
 
 
-def test_triton_gives_a_reason_where_there_is_no_gpu() -> None:
+def test_triton_gives_a_reason_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     reason = triton.unavailable()
     assert (reason is None) == (lf.available_backends()["triton"] is True)
     if not torch.cuda.is_available():
         assert reason is not None
+
+
+def test_triton_does_not_run_networks_of_the_cpu(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BackendUnavailable, match=r"which is cpu; move it with \.cuda\(\)"):
+        triton.build(small.net, small.keywords, Precision("float32", exact=False))

@@ -336,9 +336,9 @@ def test_a_native_module_of_another_version_is_refused(
 def test_the_environment_chooses_the_tier(
     small: Any, fake: type[FakeProgram], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LREORG_CUDA_TIER", "graph")
+    monkeypatch.setenv("LREORG_CUDA_TIER", "cluster")
     default_run(compiled(small), small)
-    assert fake.runs[-1]["tier"] == "graph"
+    assert fake.runs[-1]["tier"] == "cluster"
     monkeypatch.setenv("LREORG_CUDA_TIER", "grid")
     with pytest.raises(BackendUnavailable, match=r"with tier 'grid'; unset LREORG_CUDA_TIER"):
         compiled(small)

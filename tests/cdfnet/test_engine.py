@@ -305,21 +305,21 @@ def test_auto_says_once_what_it_chose(small: Any, caplog: pytest.LogCaptureFixtu
     assert len(messages) == 1
     assert "chose 'cpu'" in messages[0]
     for other in ("cuda", "triton"):
-        assert f"{other}: {lf.available_backends()[other]}" in messages[0]
+        reason = lf.available_backends()[other]
+        expected = "the network is on cpu" if reason is True else reason
+        assert f"{other}: {expected}" in messages[0]
 
 
 def test_auto_takes_the_reference_for_float64(small: Any) -> None:
     assert lf.compile(small.net, small.keywords, dtype="float64").backend == "reference"
 
 
-@pytest.mark.parametrize(
-    "backend", [n for n, ok in lf.available_backends().items() if ok is not True]
-)
-def test_an_explicit_backend_never_falls_back(small: Any, backend: str) -> None:
-    reason = lf.available_backends()[backend]
-    with pytest.raises(BackendUnavailable) as caught:
-        lf.compile(small.net, small.keywords, backend=backend)
-    assert str(reason) in str(caught.value)
+def test_an_explicit_backend_never_falls_back(small: Any) -> None:
+    for backend, reason in lf.available_backends().items():
+        if reason is not True:
+            with pytest.raises(BackendUnavailable) as caught:
+                lf.compile(small.net, small.keywords, backend=backend)
+            assert str(reason) in str(caught.value)
 
 
 @pytest.mark.parametrize(

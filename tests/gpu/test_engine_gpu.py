@@ -27,7 +27,7 @@ CASES = [
 ]
 every_case = pytest.mark.parametrize(("backend", "dtype", "activations"), CASES)
 every_backend = pytest.mark.parametrize("backend", [info.name for info in ON_GPU])
-every_tier = pytest.mark.parametrize("tier", ["cluster", "grid", "graph"])
+every_tier = pytest.mark.parametrize("tier", ["cluster", "grid"])
 
 
 def on_gpu(golden: Golden) -> Golden:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Names one of TIERS, for tests and comparisons.
 TIER_VARIABLE = "LREORG_CUDA_TIER"
-TIERS = ("auto", "cluster", "grid", "graph")
+TIERS = ("auto", "cluster", "grid")
 
 # What the kernels' loads and copies of 16 bytes ask of values, and the header of scratch.
 _VALUE_BYTES = 16
@@ -139,7 +139,9 @@ class CudaRunner:
             growth=config.growth,
             clamp=config.clamp,
         )
-        group = shape.group(dtype=precision.dtype, tier=tier, device=device.index)
+        # Occupancy is asked of the current device's context.
+        with torch.cuda.device(device):
+            group = shape.group(dtype=precision.dtype, tier=tier, device=device.index)
         if group == 0:
             raise BackendUnavailable(
                 f"backend 'cuda' cannot run this network on {device} with tier {tier!r}; unset "
@@ -150,8 +152,8 @@ class CudaRunner:
         expected = shape.weights_bytes(dtype=precision.dtype, group=group)
         if blob.nbytes != expected:
             raise BackendUnavailable(
-                f"backend 'cuda' cannot run: packed weights have {blob.nbytes} bytes and the native "
-                f"module reads {expected}, so it is of another version; reinstall with "
+                f"backend 'cuda' cannot run: packed weights have {blob.nbytes} bytes and the "
+                f"native module reads {expected}, so it is of another version; reinstall with "
                 "'pip install .'."
             )
         weights = CudaWeights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import cast
 
@@ -26,10 +27,10 @@ def build(net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision) -> 
     """The runner of lreorg_fast/cdfnet/triton_runner.py, on the network's device.
 
     Raises:
-        BackendUnavailable: the network is not on a CUDA device.
+        BackendUnavailable: the network is not on a CUDA device, and kernels are not interpreted.
     """
     device = next(net.parameters()).device
-    if device.type != "cuda":
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise BackendUnavailable(
             f"backend 'triton' runs where the network is, which is {device}; move it with .cuda()."
         )
