@@ -24,7 +24,7 @@ from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
-from lreorg_fast.models.inference import network_dtype, prepare_encoder, prepare_generator
+from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
@@ -81,9 +81,7 @@ class Anonymizer:
         generator = cast(StyleGAN2Generator, self._part("generator"))
         encoder = cast(E4EEncoder, self._part("encoder"))
         prepared = self.device.type == "cpu"
-        self.generator = (
-            prepare_generator(generator, self._network_dtype) if prepared else generator
-        )
+        self.generator = inference_generator(generator, self._network_dtype)
         self.encoder = prepare_encoder(encoder, self._network_dtype) if prepared else encoder
         self.recognizer = cast(FaceBackbone, self._part("identity:training"))
         self.detector = cast(FaceBackbone, self._part("attributes"))
@@ -122,9 +120,9 @@ class Anonymizer:
             bundle: folder, or ``"demo"`` (avatars, 64 px).
             device: where the networks run, for example ``"cpu"`` or ``"cuda:0"``.
             backend, dtype: of the coupling engine, see :func:`lreorg_fast.compile`.
-            precision: of the generator and the encoder: ``float32``, ``bfloat16`` (CPU only) or
-                ``auto``, see :func:`lreorg_fast.models.inference.network_dtype`. The networks
-                that verify a face run in float32 with each.
+            precision: of the generator and, on a CPU, the encoder: ``float32``, ``bfloat16`` or
+                ``auto``, see :func:`lreorg_fast.models.inference.network_dtype`. All other
+                networks run in float32 with each.
             ledger: counts epsilon per track; a new one without a budget if None.
 
         Raises:
@@ -143,7 +141,7 @@ class Anonymizer:
 
     @property
     def precision(self) -> str:
-        """In which the generator and the encoder run: ``float32`` or ``bfloat16``."""
+        """In which the generator (on a CPU the encoder too) runs: ``float32`` or ``bfloat16``."""
         return str(self._network_dtype).removeprefix("torch.")
 
     @property

@@ -8,6 +8,9 @@ Nothing waits for the device, so a call can be captured in a CUDA graph once it 
 A leaky ReLU scales with what goes in: its gain of sqrt(2) is expected in ``gain``, ``bias`` and
 ``noise``. The filter is that of Karras et al. (2020), [1, 3, 3, 1] along each side, with the gain
 of 4 that zero insertion costs: lines of 1/4, 3/4, 3/4, 1/4.
+
+Of triton.language only builtins are used: its own compiled helpers (sum, zeros, cdiv) do not run
+interpreted where triton was imported before ``TRITON_INTERPRET`` was set.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ _SLOPE = tl.constexpr(0.2)
 _NEAR = tl.constexpr(0.75)
 _FAR = tl.constexpr(0.25)
 _EPSILON = tl.constexpr(1e-8)
+# Of tl.sum; the interpreter knows this one and does not call it for every element.
+_add = tl.standard._sum_combine
 
 
 @triton.jit
@@ -70,7 +75,7 @@ def _product_kernel(
     n = tl.program_id(1).to(tl.int64)
     o = column + tl.arange(0, RESULTS)
     real = o < width
-    sums = tl.zeros([TERMS, RESULTS], tl.float32)
+    sums = tl.full([TERMS, RESULTS], 0.0, tl.float32)
     for first in range(0, depth, TERMS):
         k = first + tl.arange(0, TERMS)
         value = tl.load(x + n * x_stride + x_first + k, mask=k < depth, other=0.0)
@@ -79,7 +84,7 @@ def _product_kernel(
         mask = (k < depth)[:, None] & real[None, :]
         at = matrix_first + k[:, None] * width + o[None, :]
         sums += value[:, None] * tl.load(matrices + at, mask=mask, other=0.0)
-    result = tl.sum(sums, axis=0)
+    result = tl.reduce(sums, 0, _add)
     if offsets is None:
         result = tl.rsqrt((result + _EPSILON) * 0.5)
     else:
@@ -164,9 +169,9 @@ def _finish_kernel(
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = p < height * width
     first_value = n * height * width * CHANNELS
-    red = tl.zeros([BLOCK_P], tl.float32)
-    green = tl.zeros([BLOCK_P], tl.float32)
-    blue = tl.zeros([BLOCK_P], tl.float32)
+    red = tl.full([BLOCK_P], 0.0, tl.float32)
+    green = tl.full([BLOCK_P], 0.0, tl.float32)
+    blue = tl.full([BLOCK_P], 0.0, tl.float32)
     for first in range(0, CHANNELS, BLOCK_C):
         c = first + tl.arange(0, BLOCK_C)
         real = c < CHANNELS
@@ -186,9 +191,9 @@ def _finish_kernel(
         red_weight = tint * tl.load(weight, mask=real, other=0.0)
         green_weight = tint * tl.load(weight + CHANNELS, mask=real, other=0.0)
         blue_weight = tint * tl.load(weight + 2 * CHANNELS, mask=real, other=0.0)
-        red += tl.sum(value * red_weight[None, :], axis=1)
-        green += tl.sum(value * green_weight[None, :], axis=1)
-        blue += tl.sum(value * blue_weight[None, :], axis=1)
+        red += tl.reduce(value * red_weight[None, :], 1, _add)
+        green += tl.reduce(value * green_weight[None, :], 1, _add)
+        blue += tl.reduce(value * blue_weight[None, :], 1, _add)
     _paint(0, red, colour_bias, skip, picture, p, inside, height, width, n)
     _paint(1, green, colour_bias, skip, picture, p, inside, height, width, n)
     _paint(2, blue, colour_bias, skip, picture, p, inside, height, width, n)
@@ -232,7 +237,7 @@ def _up_finish_kernel(
     BLOCK_X: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    blocks = tl.cdiv(CHANNELS, BLOCK_C)
+    blocks = (CHANNELS + BLOCK_C - 1) // BLOCK_C
     c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
     column = (tl.program_id(0) // blocks) * BLOCK_X + tl.arange(0, BLOCK_X)
     top = tl.program_id(1) * ROWS
@@ -244,9 +249,9 @@ def _up_finish_kernel(
     source = x + n * (height + 1) * (width + 1) * CHANNELS + c[None, :]
     target = out + n * height * width * CHANNELS + c[None, :]
     # The last three filtered rows stay in registers: a row is read once, not once per tap.
-    first = tl.zeros([BLOCK_X, BLOCK_C], tl.float32)
-    second = tl.zeros([BLOCK_X, BLOCK_C], tl.float32)
-    third = tl.zeros([BLOCK_X, BLOCK_C], tl.float32)
+    first = tl.full([BLOCK_X, BLOCK_C], 0.0, tl.float32)
+    second = tl.full([BLOCK_X, BLOCK_C], 0.0, tl.float32)
+    third = tl.full([BLOCK_X, BLOCK_C], 0.0, tl.float32)
     for step in tl.static_range(ROWS + 3):
         newest = _filtered_row(source, top + step - 1, column, height, width, real, CHANNELS)
         if step >= 3:

@@ -12,9 +12,21 @@ from torch import Tensor, nn
 
 from lreorg_fast import _native
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.models import E4EConfig, E4EEncoder, StyleGAN2Config, StyleGAN2Generator
-from lreorg_fast.models.inference import network_dtype, prepare_encoder, prepare_generator
+from lreorg_fast.models import (
+    E4EConfig,
+    E4EEncoder,
+    StyleGAN2Config,
+    StyleGAN2Generator,
+    inference,
+)
+from lreorg_fast.models.inference import (
+    inference_generator,
+    network_dtype,
+    prepare_encoder,
+    prepare_generator,
+)
 from lreorg_fast.models.pixels import to_pictures
+from lreorg_fast.models.prepared_generator import PreparedGenerator
 from lreorg_fast.weights.bundle import open_bundle
 from lreorg_fast.weights.parts import load_part
 from tolerances import tolerance
@@ -228,11 +240,33 @@ def test_precision_is_chosen_by_the_machine_and_said_once(monkeypatch, caplog) -
     monkeypatch.setattr(_native, "multiplies_bfloat16", lambda: False)
     assert network_dtype("auto") == torch.float32
     assert network_dtype("bfloat16") == BFLOAT16
-    assert network_dtype("auto", "cuda:0") == torch.float32
 
 
-def test_precisions_that_cannot_be_are_refused() -> None:
+@pytest.mark.parametrize(("reason", "dtype"), [(None, BFLOAT16), ("it is old", torch.float32)])
+def test_precision_on_a_gpu_follows_what_can_be_prepared(monkeypatch, reason, dtype) -> None:
+    monkeypatch.setattr(inference, "unprepared_reason", lambda device: reason)
+    assert network_dtype("auto", "cuda:0") == dtype
+    assert network_dtype("float32", "cuda:0") == torch.float32
+
+
+def test_a_generator_that_cannot_be_prepared_runs_as_it_is(generator, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("lreorg_fast.log._said", set())
+    assert isinstance(inference_generator(generator, torch.float32), PreparedGenerator)
+    monkeypatch.setattr(inference, "unprepared_reason", lambda device: "it is old")
+    for _ in range(2):
+        assert inference_generator(generator, torch.float32) is generator
+    assert [record.message for record in caplog.records] == [
+        "the generator on cpu runs unprepared: it is old"
+    ]
+    with pytest.raises(ConfigError, match="old"):
+        prepare_generator(generator)
+
+
+def test_precisions_that_cannot_be_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="precision is 'half'"):
         network_dtype("half")
-    with pytest.raises(ConfigError, match="cuda:0"):
+    with pytest.raises(ConfigError, match=r"cuda:0.*no CUDA device"):
         network_dtype("bfloat16", "cuda:0")
+    with pytest.raises(ConfigError, match="'cpu' and 'cuda' only"):
+        network_dtype("bfloat16", "meta")
