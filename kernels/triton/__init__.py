@@ -12,7 +12,8 @@ import os
 
 def unavailable() -> str | None:
     """None where the kernels can run, else the reason, in words that end a sentence."""
-    return missing() or _no_device()
+    # In this order, as looking for a device does not import triton.
+    return _no_device() or missing()
 
 
 def missing() -> str | None:

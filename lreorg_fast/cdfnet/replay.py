@@ -66,6 +66,8 @@ class Replayed:
         recording.done.record(stream)
         return results
 
+    # A recording that begins in inference mode is written to outside of it later.
+    @torch.inference_mode(False)
     def _recording(self, tokens: int, inputs: Sequence[Tensor]) -> _Recording:
         if tokens in self._recordings:
             self._recordings.move_to_end(tokens)
