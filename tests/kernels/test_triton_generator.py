@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from triton_imports import imported_anew
 
 from lreorg_fast.models import StyleGAN2Config, StyleGAN2Generator
 from lreorg_fast.models.layers import SQRT2, fir_kernel, scaled_leaky_relu
 from lreorg_fast.models.prepared_generator import Convolve, PreparedGenerator
+from lreorg_fast.models.prepared_generator_gpu import GpuSteps
 from tolerances import tolerance
 
-pytest.importorskip("triton")
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are imported
-
-from lreorg_fast.kernels.triton import generator as kernels
-from lreorg_fast.kernels.triton.launch import INTERPRETED
-from lreorg_fast.models.prepared_generator_gpu import GpuSteps
-
-DEVICE = "cpu" if INTERPRETED else "cuda"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BFLOAT16 = torch.bfloat16
 CONFIGS = {
     "odd": StyleGAN2Config(16, 24, 2, {4: 24, 8: 7, 16: 9}),
     "even": StyleGAN2Config(16, 32, 2, {4: 64, 8: 32, 16: 32}),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels() -> Iterator[Any]:
+    with imported_anew(interpret=DEVICE == "cpu"):
+        yield importlib.import_module("lreorg_fast.kernels.triton.generator")
 
 
 @pytest.fixture(autouse=True)
@@ -73,12 +76,12 @@ def ended(sums: Tensor, gain: Tensor, bias: Tensor, noise: Tensor | None) -> Ten
 
 
 @pytest.mark.parametrize("channels", [7, 600])
-def test_modulate_scales_channels(channels: int) -> None:
+def test_modulate_scales_channels(kernels, channels: int) -> None:
     x, style = normal(1, 4, 4, channels), normal(3, channels)
     assert_close(kernels.modulate(x, style, torch.float32), x * style[:, None, None])
 
 
-def test_a_group_of_products_equals_each_alone() -> None:
+def test_a_group_of_products_equals_each_alone(kernels) -> None:
     x = normal(2, 100)
     terms = [kernels.Term(0, normal(70, 33)), kernels.Term(30, normal(70, 5))]
     offsets = normal(38)
@@ -88,7 +91,7 @@ def test_a_group_of_products_equals_each_alone() -> None:
     assert_close(product(x), wanted)
 
 
-def test_demodulation_is_the_inverse_root_of_the_sum_of_squares() -> None:
+def test_demodulation_is_the_inverse_root_of_the_sum_of_squares(kernels) -> None:
     style, weight = normal(2, 70), normal(40, 70, 3, 3)
     norms = weight.square().sum(dim=(2, 3)).t()
     found = kernels.GroupedProduct([kernels.Term(0, norms)], None)(style)
@@ -100,7 +103,7 @@ def test_demodulation_is_the_inverse_root_of_the_sum_of_squares() -> None:
 @pytest.mark.parametrize("channels", [7, 32])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("first", [False, True])
-def test_finish(channels: int, noise: str, last: bool, first: bool) -> None:
+def test_finish(kernels, channels: int, noise: str, last: bool, first: bool) -> None:
     x, gain, bias = normal(2, 10, 14, channels), normal(2, channels), normal(channels)
     next_style, colour_style = side_by_side(2, channels)
     weight, colour_bias = normal(3, channels), normal(3)
@@ -130,7 +133,7 @@ def test_finish(channels: int, noise: str, last: bool, first: bool) -> None:
 
 @pytest.mark.parametrize("noise", ["none", "shared", "fresh"])
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 7), (10, 22, 70)])
-def test_up_finish(height: int, width: int, channels: int, noise: str) -> None:
+def test_up_finish(kernels, height: int, width: int, channels: int, noise: str) -> None:
     x = normal(2, height + 1, width + 1, channels)
     bias, (gain, style) = normal(channels), side_by_side(2, channels)
     grain = noise_of(noise, 2, height, width)
@@ -140,7 +143,7 @@ def test_up_finish(height: int, width: int, channels: int, noise: str) -> None:
     assert_close(chans(found), ended(filtered, gain, bias, grain) * style[:, :, None, None])
 
 
-def test_bfloat16_maps_are_rounded_once() -> None:
+def test_bfloat16_maps_are_rounded_once(kernels) -> None:
     """By cutting bits off in the interpreter, to nearest on a GPU: under one unit either way."""
     x = normal(1, 9, 9, 8).to(BFLOAT16)
     gain, style, bias = normal(1, 8), normal(1, 8), normal(8)
@@ -154,12 +157,12 @@ def test_bfloat16_maps_are_rounded_once() -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda x: x[:, :, ::2], lambda x: x.double(), lambda x: x[0], lambda x: x.int()]
 )
-def test_maps_of_other_layouts_and_types_are_refused(spoil) -> None:
+def test_maps_of_other_layouts_and_types_are_refused(kernels, spoil) -> None:
     with pytest.raises(ValueError, match="map"):
         kernels.modulate(spoil(normal(1, 4, 4, 8)), normal(1, 8), BFLOAT16)
 
 
-def test_vectors_that_are_not_dense_are_refused() -> None:
+def test_vectors_that_are_not_dense_are_refused(kernels) -> None:
     with pytest.raises(ValueError, match="dense"):
         kernels.modulate(normal(1, 4, 4, 8), normal(8, 2).t(), BFLOAT16)
 
