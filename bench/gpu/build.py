@@ -83,7 +83,7 @@ def build(context: Context, channel: Channel) -> None:
     tools = Tools.find()
     with channel.step("package", min(_BUILD_SECONDS, context.left)):
         package(context, tools, architecture)
-        channel.keep("config", value=facts())
+        channel.keep("config", value=facts(context, architecture))
     for name in PROBES:
         with channel.step(name, _PROBE_SECONDS):
             probe(context, tools, architecture, name)
@@ -131,13 +131,27 @@ def copy_sources(root: Path, target: Path) -> None:
         shutil.copytree(source, place, ignore=ignore, dirs_exist_ok=True)
 
 
-def facts() -> dict[str, object]:
-    """What the new module says of itself, in a process of its own."""
+def facts(context: Context, architecture: str) -> dict[str, object]:
+    """What the new module says of itself, in a process of its own.
+
+    Raises:
+        WrongResult: it does not load, or is another one.
+    """
     code = "import json; from lreorg_fast import _native as n; print(json.dumps(n.build_config()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    path = [str(context.site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=context.work,
+        env=environment,
+    )
     if done.returncode != 0:
         raise WrongResult(f"the module does not load: {done.stderr.strip().splitlines()[-1]}")
     config: dict[str, object] = json.loads(done.stdout)
+    if config["cuda_architectures"] != architecture:
+        raise WrongResult(f"the module is for {config['cuda_architectures'] or 'no GPU'}")
     return config
 
 

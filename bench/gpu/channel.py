@@ -33,6 +33,7 @@ class Context:
         device: torch device; "cpu" runs what can run there, for tests.
         earlier: what earlier stages kept, by stage.
         kept: what this stage kept before its process was started again.
+        started: when this process began, on the monotonic clock.
     """
 
     root: Path
@@ -42,15 +43,12 @@ class Context:
     device: str = "cuda"
     earlier: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def left(self) -> float:
         """Seconds until the command ends this process."""
-        end: float = self._end  # type: ignore[attr-defined]
-        return end - time.monotonic()
+        return self.started + self.seconds - time.monotonic()
 
     @property
     def site(self) -> Path:

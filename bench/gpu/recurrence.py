@@ -171,8 +171,8 @@ def judge(
         found, limit = error["max"], tolerance("cdfnet engine", "float32")
     else:
         how = "exact" if facts["activations"] == "float32" else "rounded"
-        # float16 has three digits more; the limit of bfloat16 finds what is wrong.
-        ratio = tolerance(f"cdfnet {how} activations ratio to plain bfloat16 PyTorch", "bfloat16")
+        name = f"cdfnet {how} activations ratio to plain bfloat16 PyTorch"
+        ratio = tolerance(name, variant.dtype)
         found, limit = error["rms"], ratio * plain
     if not found <= limit:
         raise WrongResult(f"error {found:.1e}, at most {limit:.1e} is right")

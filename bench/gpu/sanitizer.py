@@ -26,7 +26,7 @@ from lreorg_fast.cdfnet.folding import FoldedCDFNet, fold
 from lreorg_fast.cdfnet.schedule import execute
 
 TOOLS = ("memcheck", "racecheck")
-TIERS = {"cluster": 1, "grid": 2, "graph": 3}  # LreorgCudaTier
+TIERS = {"cluster": 1, "grid": 2}  # LreorgCudaTier
 WEIGHTS = {"bfloat16": 0, "float16": 1, "float32": 2}  # LreorgCudaWeights
 KEYWORDS = ("identity", "gender")
 
@@ -81,12 +81,14 @@ def run(context: Context, channel: Channel) -> None:
     """
     for case in cases(context.quick):
         channel.attempt(case.name, _SECONDS, functools.partial(_plain, context, channel, case))
+    if not any(_file(context, case).exists() for case in cases(context.quick)):
+        raise WrongResult("not one case ran")
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         raise Unavailable("compute-sanitizer is missing; the cases ran without it")
     for tool in TOOLS:
         for case in cases(context.quick):
-            file = context.work / f"{case.name}.case"
+            file = _file(context, case)
             if channel.has_failed(case.name) or not file.exists():
                 continue
             command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--print-limit", "5"]
@@ -97,7 +99,7 @@ def run(context: Context, channel: Channel) -> None:
 
 
 def _plain(context: Context, channel: Channel, case: Case) -> None:
-    program, file = context.work / CHECKER, context.work / f"{case.name}.case"
+    program, file = context.work / CHECKER, _file(context, case)
     file.unlink(missing_ok=True)  # of an earlier run
     group = int(_output([str(program), "group", *map(str, group_arguments(case))]))
     if group == 0:
@@ -107,6 +109,10 @@ def _plain(context: Context, channel: Channel, case: Case) -> None:
     made = json.loads(_output([str(program), "run", str(file)]))
     channel.keep("plain", case.name, value=made)
     check(case, made)
+
+
+def _file(context: Context, case: Case) -> Path:
+    return context.work / f"{case.name}.case"
 
 
 def check(case: Case, made: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ BUILD = "build"
 
 STAGES = (
     Stage(DEVICE, "what the machine is", "bench.gpu.device:describe", 30, correctness=True),
-    Stage("rates", "matrix rate and copy bandwidth", "bench.gpu.rates:measure", 30),
+    Stage("rates", "matrix rate and copy bandwidth", "bench.gpu.rates:measure", 20),
     Stage(
         BUILD,
         "the package and the probes, for this GPU",
@@ -50,12 +50,14 @@ STAGES = (
     Stage(
         "exchange", "exchanges and weight streams", "bench.gpu.native:measure", 20, needs=(BUILD,)
     ),
-    Stage("tests", "pytest tests/gpu", "bench.gpu.tests:run", 80, correctness=True, needs=(BUILD,)),
+    Stage(
+        "tests", "pytest tests/gpu", "bench.gpu.tests:run", 105, correctness=True, needs=(BUILD,)
+    ),
     Stage(
         "sanitizer",
         "compute-sanitizer on small networks",
         "bench.gpu.sanitizer:run",
-        50,
+        60,
         correctness=True,
         needs=(BUILD,),
     ),
@@ -66,12 +68,12 @@ STAGES = (
         25,
         needs=(BUILD,),
     ),
-    Stage("training", "a training step", "bench.gpu.training:measure", 25, needs=(BUILD,)),
+    Stage("training", "a training step", "bench.gpu.training:measure", 30, needs=(BUILD,)),
     Stage(
         "recurrence",
         "the benchmark table",
         "bench.gpu.recurrence:measure",
-        130,
+        100,
         needs=(BUILD,),
         grows=True,
     ),

@@ -21,13 +21,12 @@ from torch import Tensor, nn
 import lreorg_fast as lf
 from bench import cases
 from bench.runtimes import recurrence_module
-from lreorg_fast.cdfnet.backends import BACKENDS, Precision
+from lreorg_fast.cdfnet.backends import BACKENDS, Precision, cuda
 
 Call = Callable[[], Tensor]
 Prepare = Callable[[Tensor, Tensor], Call]
 
 AUTO = "auto"
-TIERS = ("cluster", "grid", "graph")
 # The graph is captured here, around the whole recurrence.
 AUTOTUNE = "max-autotune-no-cudagraphs"
 
@@ -80,7 +79,7 @@ class Variant:
 
 def _engines() -> Iterator[Variant]:
     yield Variant(AUTO, "bfloat16")
-    for tier in TIERS:
+    for tier in cuda.TIERS[1:]:  # the first leaves the choice to the backend
         yield Variant("cuda", "bfloat16", tier=tier)
         yield Variant("cuda", "bfloat16", tier=tier, captured=True)
     yield Variant("cuda", "bfloat16", activations="float32")
@@ -237,14 +236,12 @@ def _tier(name: str) -> Iterator[None]:
     if not name:
         yield
         return
-    from lreorg_fast.cdfnet.backends.cuda import TIER_VARIABLE
-
-    before = os.environ.get(TIER_VARIABLE)
-    os.environ[TIER_VARIABLE] = name
+    before = os.environ.get(cuda.TIER_VARIABLE)
+    os.environ[cuda.TIER_VARIABLE] = name
     try:
         yield
     finally:
         if before is None:
-            del os.environ[TIER_VARIABLE]
+            del os.environ[cuda.TIER_VARIABLE]
         else:
-            os.environ[TIER_VARIABLE] = before
+            os.environ[cuda.TIER_VARIABLE] = before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ from bench.gpu.runner import FAILED, NOT_RUN, PASSED, TIMED_OUT, UNAVAILABLE, Ou
 from bench.gpu.stages import STAGES, Stage, choose, limit, missing
 from bench.gpu.timing import COLD, WARM, Clock, Times, by_turns
 from bench.gpu.variants import PEERS, VARIANTS, Variant
+from lreorg_fast.cdfnet.backends.cuda import TIER_VARIABLE, TIERS
 
 ROOT = Path(__file__).parents[2]
 TOY = lf.CDFNetConfig(dim=32, cond_dim=16, num_blocks=2, growth=8)
@@ -611,13 +613,10 @@ class TestVariants:
     def test_a_tier_is_asked_for_through_the_environment(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import os
-
-        from lreorg_fast.cdfnet.backends.cuda import TIER_VARIABLE, TIERS
-
         monkeypatch.setenv(TIER_VARIABLE, "auto")
-        for tier in variants_module.TIERS:
-            assert tier in TIERS
+        tiers = {variant.tier for variant in VARIANTS} - {""}
+        assert tiers == set(sanitizer.TIERS) == set(TIERS) - {"auto"}
+        for tier in tiers:
             with variants_module._tier(tier):
                 assert os.environ[TIER_VARIABLE] == tier
         assert os.environ[TIER_VARIABLE] == "auto"
