@@ -24,7 +24,7 @@ using StepTuple = std::pair<std::string, std::vector<LaneTuple>>;
 
 // In the order of the enumerations of cuda/reorganize.h.
 constexpr std::array<const char*, 3> kWeightTypes{"bfloat16", "float16", "float32"};
-constexpr std::array<const char*, 4> kTiers{"auto", "cluster", "grid", "graph"};
+constexpr std::array<const char*, 3> kTiers{"auto", "cluster", "grid"};
 constexpr std::array<const char*, 2> kDirections{"disentangle", "fuse"};
 
 template <std::size_t count>
