@@ -21,9 +21,10 @@ import triton.language as tl
 def load_left(left, stride, rows, row_mask, inner, start, depth, EVEN: tl.constexpr):
     """Tile (rows, inner) of a row-major matrix, zero outside of it."""
     at = left + rows[:, None] * stride + (start + inner)[None, :]
-    if EVEN:
-        return tl.load(at, mask=row_mask[:, None], other=0.0)
-    return tl.load(at, mask=row_mask[:, None] & (start + inner < depth)[None, :], other=0.0)
+    mask = row_mask[:, None]
+    if not EVEN:
+        mask = mask & (start + inner < depth)[None, :]
+    return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -32,9 +33,10 @@ def load_right(
 ):
     """Tile (inner, columns) of a transposed matrix with rows ``columns``, zero outside of it."""
     at = right + columns[None, :] * stride + (start + inner).to(tl.int64)[:, None] * depth_stride
-    if EVEN:
-        return tl.load(at, mask=column_mask[None, :], other=0.0)
-    return tl.load(at, mask=column_mask[None, :] & (start + inner < depth)[:, None], other=0.0)
+    mask = column_mask[None, :]
+    if not EVEN:
+        mask = mask & (start + inner < depth)[:, None]
+    return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -82,8 +84,10 @@ def table_row(
         which = tl.load(index + rows, mask=row_mask, other=0).to(tl.int64)
         mask = row_mask[:, None] & column_mask[None, :]
         at = table + which[:, None] * table_stride + columns[None, :]
-        return tl.load(at, mask=mask, other=0.0)
-    return tl.load(table + columns, mask=column_mask, other=0.0)[None, :]
+    else:
+        mask = column_mask[None, :]
+        at = table + columns[None, :]
+    return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -278,10 +282,7 @@ def scale_shift_kernel(
     mask = row_mask[:, None] & column_mask[None, :]
     at = rows[:, None] * width + columns[None, :]
     before = tl.load(target + at, mask=mask, other=0.0)
-    if INVERSE:
-        after = (before - b) * tl.exp(-log_scale)
-    else:
-        after = before * tl.exp(log_scale) + b
+    after = (before - b) * tl.exp(-log_scale) if INVERSE else before * tl.exp(log_scale) + b
     tl.store(target + at, after, mask=mask)
     if COPY:
         tl.store(copy + at, after.to(copy.dtype.element_ty), mask=mask)
@@ -480,7 +481,7 @@ def hidden_kernel(
 @triton.jit
 def leaky_gradient(gradient, at, hidden, mask, SLOPE: tl.constexpr, STORED: tl.constexpr):
     """Through the activation, whose sign is that of its argument."""
-    value = tl.load(hidden + at, mask=mask, other=0.0)
+    value = tl.load(hidden + at, mask=mask, other=0.0).to(tl.float32)
     return tl.where(value > 0, gradient, gradient * SLOPE).to(STORED)
 
 

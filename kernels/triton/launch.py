@@ -85,34 +85,34 @@ def add(
         (_tiles(rows, tile.rows), _tiles(width, tile.columns)),
         tile,
         source,
-        dict(
-            target=target,
-            copy=target if copy is None else copy,
-            source=source,
-            direct=direct,
-            direct_stride=direct.stride(0),
-            direct_depth_stride=direct.stride(1),
-            table=target if table is None else table,
-            table_stride=0 if table is None else table.stride(0),
-            index=target if index is None else index,
-            hidden=second,
-            output=second_weights,
-            output_stride=second_weights.stride(0),
-            output_depth_stride=second_weights.stride(1),
-            rows_total=rows,
-            width=width,
-            depth=source.shape[1],
-            hidden_depth=second.shape[1],
-            SIGN=sign,
-            TABLE=table is not None,
-            INDEXED=index is not None,
-            HIDDEN=hidden is not None,
-            COPY=copy is not None,
-            EVEN=_even(source.shape[1], source, tile),
-            HIDDEN_EVEN=_even(second.shape[1], source, tile),
-            BLOCK_M=tile.rows,
-            BLOCK_N=tile.columns,
-        ),
+        {
+            "target": target,
+            "copy": target if copy is None else copy,
+            "source": source,
+            "direct": direct,
+            "direct_stride": direct.stride(0),
+            "direct_depth_stride": direct.stride(1),
+            "table": target if table is None else table,
+            "table_stride": 0 if table is None else table.stride(0),
+            "index": target if index is None else index,
+            "hidden": second,
+            "output": second_weights,
+            "output_stride": second_weights.stride(0),
+            "output_depth_stride": second_weights.stride(1),
+            "rows_total": rows,
+            "width": width,
+            "depth": source.shape[1],
+            "hidden_depth": second.shape[1],
+            "SIGN": sign,
+            "TABLE": table is not None,
+            "INDEXED": index is not None,
+            "HIDDEN": hidden is not None,
+            "COPY": copy is not None,
+            "EVEN": _even(source.shape[1], source, tile),
+            "HIDDEN_EVEN": _even(second.shape[1], source, tile),
+            "BLOCK_M": tile.rows,
+            "BLOCK_N": tile.columns,
+        },
     )
 
 
@@ -150,32 +150,32 @@ def scale_shift(
         (_tiles(rows, tile.rows), _tiles(width, tile.columns)),
         tile,
         source,
-        dict(
-            target=target,
-            copy=target if copy is None else copy,
-            source=source,
-            direct=direct,
-            table=table,
-            table_stride=table.stride(0),
-            index=target if index is None else index,
-            hidden=source if hidden is None else hidden,
-            output=direct if output is None else output,
-            gradient=target if gradient is None else gradient,
-            output_gradient=target if output_gradient is None else output_gradient,
-            rows_total=rows,
-            width=width,
-            hidden_depth=width if hidden is None else hidden.shape[2],
-            clamp=clamp,
-            INVERSE=inverse,
-            GRADIENT=gradient is not None,
-            INDEXED=index is not None,
-            HIDDEN=hidden is not None,
-            COPY=copy is not None,
-            EVEN=_even(width, source, tile),
-            HIDDEN_EVEN=hidden is not None and _even(hidden.shape[2], source, tile),
-            BLOCK_M=tile.rows,
-            BLOCK_N=tile.columns,
-        ),
+        {
+            "target": target,
+            "copy": target if copy is None else copy,
+            "source": source,
+            "direct": direct,
+            "table": table,
+            "table_stride": table.stride(0),
+            "index": target if index is None else index,
+            "hidden": source if hidden is None else hidden,
+            "output": direct if output is None else output,
+            "gradient": target if gradient is None else gradient,
+            "output_gradient": target if output_gradient is None else output_gradient,
+            "rows_total": rows,
+            "width": width,
+            "hidden_depth": width if hidden is None else hidden.shape[2],
+            "clamp": clamp,
+            "INVERSE": inverse,
+            "GRADIENT": gradient is not None,
+            "INDEXED": index is not None,
+            "HIDDEN": hidden is not None,
+            "COPY": copy is not None,
+            "EVEN": _even(width, source, tile),
+            "HIDDEN_EVEN": hidden is not None and _even(hidden.shape[2], source, tile),
+            "BLOCK_M": tile.rows,
+            "BLOCK_N": tile.columns,
+        },
     )
 
 
@@ -203,7 +203,14 @@ def hidden_layers(
         growth,
         subnets,
         slope,
-        dict(hidden=hidden, source=source, weights=weights, bias=bias, chain=chain, dim=dim),
+        {
+            "hidden": hidden,
+            "source": source,
+            "weights": weights,
+            "bias": bias,
+            "chain": chain,
+            "dim": dim,
+        },
     )
     return hidden
 
@@ -218,7 +225,7 @@ def hidden_gradient(
         output: (subnets, dim, 4 growth).
         hidden: as :func:`hidden_layers` returned it, with its chain and slope.
     """
-    subnets, rows, width = hidden.shape
+    subnets, _rows, width = hidden.shape
     growth = width // HIDDEN_LAYERS
     gradient = torch.empty_like(hidden)
     if growth > MOST_FUSED_GROWTH:
@@ -231,14 +238,14 @@ def hidden_gradient(
         growth,
         subnets,
         slope,
-        dict(
-            gradient=gradient,
-            output_gradient=output_gradient,
-            output=output,
-            hidden=hidden,
-            chain=chain,
-            dim=output.shape[1],
-        ),
+        {
+            "gradient": gradient,
+            "output_gradient": output_gradient,
+            "output": output,
+            "hidden": hidden,
+            "chain": chain,
+            "dim": output.shape[1],
+        },
     )
     return gradient
 
@@ -285,14 +292,14 @@ def _launch_chain(
 ) -> None:
     rows, dim = source.shape
     tile = _tile(HIDDEN_TILES, rows, 1, subnets, source)
-    arguments |= dict(
-        rows_total=rows,
-        growth=growth,
-        SLOPE=slope,
-        GROWTH=max(SMALLEST_TILE, triton.next_power_of_2(growth)),
-        EVEN=_even(dim, source, tile),
-        BLOCK_M=tile.rows,
-    )
+    arguments |= {
+        "rows_total": rows,
+        "growth": growth,
+        "SLOPE": slope,
+        "GROWTH": padded_growth(growth),
+        "EVEN": _even(dim, source, tile),
+        "BLOCK_M": tile.rows,
+    }
     _launch(kernel, (_tiles(rows, tile.rows), subnets), tile, source, arguments)
 
 
@@ -303,15 +310,20 @@ def _launch(
         return
     operand = OPERANDS[source.dtype]
     # The interpreter keeps bfloat16 as integers and would multiply those; the values are rounded.
-    arguments |= dict(
-        OPERAND=tl.float32 if INTERPRETED else operand,
-        PRECISION=precision(source.dtype),
-        BLOCK_K=_depth(source, tile),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    arguments |= {
+        "OPERAND": tl.float32 if INTERPRETED else operand,
+        "PRECISION": precision(source.dtype),
+        "BLOCK_K": _depth(source, tile),
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
     with torch.cuda.device_of(source):
         kernel[grid](**arguments)
+
+
+def padded_growth(growth: int) -> int:
+    """What the fused chain rounds a hidden layer's units up to."""
+    return max(SMALLEST_TILE, int(triton.next_power_of_2(growth)))
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -400,8 +400,7 @@ def coupling_forward(
 ) -> tuple[Tensor, Tensor]:
     """Disentangle (Eq. 1, 2): all blocks in order. Shapes: see the module's text."""
     weights = Weights(constants, condition, hidden, hidden_bias, chain, direct, output, output_bias)
-    steps, weights = _prepared(h1, weights, clamp, products)
-    return run(steps, h1, h2, index, weights, inverse=False)
+    return _run_op(h1, h2, index, weights, clamp, products, inverse=False)
 
 
 @torch.library.custom_op("lreorg::coupling_inverse", mutates_args=())
@@ -422,8 +421,7 @@ def coupling_inverse(
 ) -> tuple[Tensor, Tensor]:
     """Fuse (Eq. 3, 4): the inverse of all blocks, in reverse order."""
     weights = Weights(constants, condition, hidden, hidden_bias, chain, direct, output, output_bias)
-    steps, weights = _prepared(h1, weights, clamp, products)
-    return run(steps, h1, h2, index, weights, inverse=True)
+    return _run_op(h1, h2, index, weights, clamp, products, inverse=True)
 
 
 @torch.library.custom_op("lreorg::coupling_backward", mutates_args=())
@@ -452,29 +450,16 @@ def coupling_backward(
             coupling_inverse if ``inverse``.
     """
     weights = Weights(constants, condition, hidden, hidden_bias, chain, direct, output, output_bias)
-    sums = Weights(*(torch.zeros_like(x) for x in weights.tensors()))
-    steps, weights = _prepared(result1, weights, clamp, products)
-    streams = (steps.stream(result1), steps.stream(result2))
-    gradients = (_own(gradient1), _own(gradient2))
-    below = _below_diagonal(chain)
-    for block, coupling in _ordered(weights, not inverse):
-        target, source = streams[coupling.target], streams[1 - coupling.target]
-        of_target, of_source = gradients[coupling.target], gradients[1 - coupling.target]
-        of_result, layers = steps.undo(coupling, target, source, index, not inverse, of_target)
-        of_hidden = steps.source_gradient(coupling, layers, of_result, of_source)
-        at = block, coupling.roles
-        if of_hidden is None or layers is None:
-            sums.condition[at] = of_result.mT @ source.copy
-            of_constants = of_result.to(constants.dtype).transpose(0, 1)
-            sums.constants[:, block, coupling.roles].index_add_(0, index, of_constants)
-        else:
-            sums.direct[at] = of_result.mT @ source.copy
-            sums.output[at] = of_result.mT @ layers
-            sums.output_bias[at] = of_result.sum(1, dtype=constants.dtype)
-            sums.hidden[at] = of_hidden.mT @ source.copy
-            sums.hidden_bias[at] = of_hidden.sum(1, dtype=constants.dtype)
-            sums.chain[at] = (of_hidden.mT @ layers) * below
-    return (*gradients, *sums.tensors())  # type: ignore[return-value]
+    with _own_precision(result1):
+        return _gradients(
+            (gradient1, gradient2),
+            (result1, result2),
+            index,
+            weights,
+            clamp,
+            products,
+            inverse,
+        )
 
 
 @coupling_forward.register_fake
@@ -511,6 +496,59 @@ def _backward(
 
 coupling_forward.register_autograd(functools.partial(_backward, inverse=False), setup_context=_keep)
 coupling_inverse.register_autograd(functools.partial(_backward, inverse=True), setup_context=_keep)
+
+
+def _run_op(
+    h1: Tensor,
+    h2: Tensor,
+    index: Tensor,
+    weights: Weights,
+    clamp: float,
+    products: torch.dtype,
+    inverse: bool,
+) -> tuple[Tensor, Tensor]:
+    with _own_precision(h1):
+        steps, weights = _prepared(h1, weights, clamp, products)
+        return run(steps, h1, h2, index, weights, inverse)
+
+
+def _own_precision(like: Tensor) -> torch.autocast:
+    """Autocast, which acts on the products inside of an op too, switched off."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def _gradients(
+    of_results: tuple[Tensor, Tensor],
+    results: tuple[Tensor, Tensor],
+    index: Tensor,
+    weights: Weights,
+    clamp: float,
+    products: torch.dtype,
+    inverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    sums = Weights(*(torch.zeros_like(x) for x in weights.tensors()))
+    dtype, below = weights.constants.dtype, _below_diagonal(weights.chain)
+    steps, weights = _prepared(results[0], weights, clamp, products)
+    streams = tuple(steps.stream(x) for x in results)
+    gradients = tuple(_own(x) for x in of_results)
+    for block, coupling in _ordered(weights, not inverse):
+        target, source = streams[coupling.target], streams[1 - coupling.target]
+        of_target, of_source = gradients[coupling.target], gradients[1 - coupling.target]
+        of_result, layers = steps.undo(coupling, target, source, index, not inverse, of_target)
+        of_hidden = steps.source_gradient(coupling, layers, of_result, of_source)
+        at = block, coupling.roles
+        if of_hidden is None or layers is None:
+            sums.condition[at] = of_result.mT @ source.copy
+            of_constants = of_result.to(dtype).transpose(0, 1)
+            sums.constants[:, block, coupling.roles].index_add_(0, index, of_constants)
+        else:
+            sums.direct[at] = of_result.mT @ source.copy
+            sums.output[at] = of_result.mT @ layers
+            sums.output_bias[at] = of_result.sum(1, dtype=dtype)
+            sums.hidden[at] = of_hidden.mT @ source.copy
+            sums.hidden_bias[at] = of_hidden.sum(1, dtype=dtype)
+            sums.chain[at] = (of_hidden.mT @ layers) * below
+    return (*gradients, *sums.tensors())  # type: ignore[return-value]
 
 
 def kernels() -> Any:

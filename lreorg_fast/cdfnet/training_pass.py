@@ -8,6 +8,7 @@ results and recomputes every block's input from its output.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -78,7 +79,7 @@ class TrainingPass:
         return Weights(constants, self._condition.matrix, *self._dense)
 
     def _run(
-        self, op: torch.library.CustomOpDef, h1: Tensor, h2: Tensor, k: Tensor
+        self, op: Callable[..., tuple[Tensor, Tensor]], h1: Tensor, h2: Tensor, k: Tensor
     ) -> tuple[Tensor, Tensor]:
         shape = h2.shape
         rows = math.prod(shape[:-1])
@@ -121,13 +122,7 @@ class _Condition:
 
 
 def _condition(net: CDFNet) -> _Condition:
-    subnets = [
-        [
-            cast(ConditionSubnet, part)
-            for part in (block.cond.add, block.cond.scale, block.cond.shift)
-        ]
-        for block in _blocks(net)
-    ]
+    subnets = [[block.cond.add, block.cond.scale, block.cond.shift] for block in _blocks(net)]
 
     def stacked(layer: str, name: str) -> Tensor:
         rows = [
@@ -151,13 +146,7 @@ def _condition(net: CDFNet) -> _Condition:
 
 def _dense(net: CDFNet) -> tuple[Tensor, ...]:
     """hidden, hidden_bias, chain, direct, output, output_bias: each dense layer by source."""
-    subnets = [
-        [
-            cast(DenseSubnet, part)
-            for part in (block.dense.add, block.dense.scale, block.dense.shift)
-        ]
-        for block in _blocks(net)
-    ]
+    subnets = [[block.dense.add, block.dense.scale, block.dense.shift] for block in _blocks(net)]
     dim, width = net.config.dim, HIDDEN_LAYERS * net.config.growth
 
     def layer(subnet: DenseSubnet, i: int) -> nn.Linear:
