@@ -55,7 +55,8 @@ struct Chain {
       float pair[2];
 #pragma unroll
       for (unsigned j = 0; j < 2; ++j) {
-        const auto* of_token = reinterpret_cast<const float*>(before + (token + j) * map.before_pitch);
+        const auto* of_token =
+            reinterpret_cast<const float*>(before + (token + j) * map.before_pitch);
         const float x = of_token[subnet * geometry.hidden_tiles() * kTile + row] + sums[2 * i + j];
         pair[j] = x > 0 ? x : kLeakySlope * x;
       }

@@ -1,5 +1,5 @@
-// How the blocks of a group give each other what each of them computed: by distributed shared memory
-// within a cluster, or through global memory. Both are policies of the same kernel:
+// How the blocks of a group give each other what each of them computed: by distributed shared
+// memory within a cluster, or through global memory. Both are policies of the same kernel:
 //   begin, end        all threads of the block
 //   push, wait        consumers; push(slab), then at some later time wait(slab), always by turns
 //
@@ -8,8 +8,8 @@
 //     between its last use and the push, and at least one other meeting lies in between, at which
 //     every block arrives after that last use: the copies are of streams 1 and 2 by turns, and each
 //     is read only in the phase (of one exchange, or two) before the other one is pushed; the
-//     hidden layers are read between their own exchange and that of the stream which follows. A pass
-//     ends with a meeting of nothing, as the next one pushes anew.
+//     hidden layers are read between their own exchange and that of the stream which follows. A
+//     pass ends with a meeting of nothing, as the next one pushes anew.
 //   - A block that pushes has waited for that other meeting, so all others have done their reading.
 #pragma once
 
@@ -72,9 +72,8 @@ struct ClusterExchange {
   }
 
   LREORG_DEVICE void wait(const Slab&, const Watchdog& watchdog) {
-    watchdog.await(
-        [&] { return barrier_try_wait_cluster(meetings + count % 2, count / 2 % 2); },
-        Watchdog::kExchange, count);
+    watchdog.await([&] { return barrier_try_wait_cluster(meetings + count % 2, count / 2 % 2); },
+                   Watchdog::kExchange, count);
     ++count;
     sync_consumers();
   }
@@ -87,10 +86,11 @@ struct ClusterExchange {
 };
 
 // Through global memory: a buffer for each parity, [rank][piece], and a counter of arrivals that
-// starts at 0 with each launch. The blocks must run at the same time. A block writes the buffer of a
-// parity again after it waited for the exchange between, at which all arrived after having read it.
+// starts at 0 with each launch. The blocks must run at the same time. A block writes the buffer of
+// a parity again after it waited for the exchange between, at which all arrived after having read
+// it.
 struct GridExchange {
-  uint4* buffers;          // [2][group][most_pieces]
+  uint4* buffers;  // [2][group][most_pieces]
   unsigned* counter;
   std::uint32_t most_pieces;
   unsigned group;

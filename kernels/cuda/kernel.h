@@ -29,7 +29,7 @@ struct Place {
 
 // Asks for all weights in the order of use.
 LREORG_DEVICE void produce(const Parameters& parameters, const Place& place, Ring ring,
-                           Watchdog watchdog) {
+                           const Watchdog& watchdog) {
   const Geometry& geometry = parameters.geometry;
   std::uint64_t of_phase[kPhases];
   std::uint64_t of_block = 0;
@@ -40,28 +40,24 @@ LREORG_DEVICE void produce(const Parameters& parameters, const Place& place, Rin
   }
   const std::byte* own = parameters.weights + place.rank * geometry.num_blocks * of_block;
   for (std::uint32_t i = 0; i < parameters.num_steps; ++i) {
-    watchdog.step = parameters.first_step + i;
-    const LreorgCudaStep step = parameters.steps[watchdog.step];
-    for_each_phase(step.direction, geometry.num_blocks, [&](std::uint32_t block,
-                                                            std::uint32_t phase, bool) {
-      watchdog.layer = block;
-      watchdog.phase = phase;
-      const std::uint64_t offset = phase == 0   ? of_phase[0]
-                                   : phase == 1 ? of_phase[1]
-                                   : phase == 2 ? of_phase[2]
-                                                : of_phase[3];
-      const std::byte* from = own + block * of_block + offset;
-      for_each_section(geometry, phase, [&](const Section& section) {
-        const std::uint32_t most = chunk_depth(geometry, ring.slot_bytes, section.rows);
-        for (std::uint32_t k = 0; k < section.depth; k += most) {
-          const std::uint32_t depth = section.depth - k < most ? section.depth - k : most;
-          const std::uint32_t size =
-              depth * section.rows * geometry.weight_planes * kTileBytes;
-          ring.load(from, size, watchdog);
-          from += size;
-        }
-      });
-    });
+    const LreorgCudaStep step = parameters.steps[parameters.first_step + i];
+    for_each_phase(
+        step.direction, geometry.num_blocks, [&](std::uint32_t block, std::uint32_t phase, bool) {
+          const std::uint64_t offset = phase == 0   ? of_phase[0]
+                                       : phase == 1 ? of_phase[1]
+                                       : phase == 2 ? of_phase[2]
+                                                    : of_phase[3];
+          const std::byte* from = own + block * of_block + offset;
+          for_each_section(geometry, phase, [&](const Section& section) {
+            const std::uint32_t most = chunk_depth(geometry, ring.slot_bytes, section.rows);
+            for (std::uint32_t k = 0; k < section.depth; k += most) {
+              const std::uint32_t depth = section.depth - k < most ? section.depth - k : most;
+              const std::uint32_t size = depth * section.rows * geometry.weight_planes * kTileBytes;
+              ring.load(from, size, watchdog);
+              from += size;
+            }
+          });
+        });
   }
 }
 
@@ -212,8 +208,8 @@ struct Consumer {
     exchange.wait(changed, watchdog);
   }
 
-  // Own pre-activations of hidden layers; after the last ones they go to all blocks, which take them
-  // when the direct part is done.
+  // Own pre-activations of hidden layers; after the last ones they go to all blocks, which take
+  // them when the direct part is done.
   template <std::uint32_t kPhase>
   LREORG_DEVICE void hidden(Sums& sums, const Section& section) {
     const unsigned first = (place.rank * geometry().hidden_share(kPhase) + section.first) * kTile;
@@ -233,8 +229,8 @@ struct Consumer {
   }
 
   LREORG_DEVICE Chain<P> chain_of(unsigned subnet) const {
-    return {geometry(), map(), shared + map().hidden, shared + map().before, subnet,
-            warp() % kHalves};
+    return {geometry(), map(),           shared + map().hidden, shared + map().before,
+            subnet,     warp() % kHalves};
   }
 
   template <std::uint32_t kPhase>
@@ -257,8 +253,8 @@ struct Consumer {
     if (of_column >= parameters.dim) return 0;
     const std::size_t block =
         static_cast<std::size_t>(lane_now->keyword) * geometry().num_blocks + watchdog.layer;
-    return parameters.constants[(block * kRoles + subnets(kPhase) - 1 + subnet) * parameters.dim +
-                                of_column];
+    return parameters
+        .constants[(block * kRoles + subnets(kPhase) - 1 + subnet) * parameters.dim + of_column];
   }
 
   // Own columns of the stream that changes.
@@ -314,8 +310,8 @@ struct Consumer {
   }
 };
 
-LREORG_DEVICE void init(ClusterExchange& exchange, const Parameters& parameters,
-                        const Place& place, Barrier* meetings) {
+LREORG_DEVICE void init(ClusterExchange& exchange, const Parameters& parameters, const Place& place,
+                        Barrier* meetings) {
   exchange = {meetings, parameters.geometry.group, place.rank};
 }
 
@@ -323,8 +319,7 @@ LREORG_DEVICE void init(GridExchange& exchange, const Parameters& parameters, co
                         Barrier*) {
   const unsigned group = place.group - parameters.first_group;
   std::byte* buffers = parameters.scratch + std::size_t{parameters.groups} * kCounterBytes;
-  const std::size_t pieces =
-      std::size_t{2} * parameters.geometry.group * parameters.most_pieces;
+  const std::size_t pieces = std::size_t{2} * parameters.geometry.group * parameters.most_pieces;
   exchange = {reinterpret_cast<uint4*>(buffers) + group * pieces,
               reinterpret_cast<unsigned*>(parameters.scratch + std::size_t{group} * kCounterBytes),
               parameters.most_pieces, parameters.geometry.group, place.rank};
@@ -339,8 +334,8 @@ LREORG_DEVICE void reorganize(const Parameters& parameters) {
   auto* gave_up = reinterpret_cast<volatile unsigned*>(shared + map.gave_up);
   Exchange exchange;
   init(exchange, parameters, place, barriers);
-  const Ring ring{shared + map.slots, barriers + kMeetings,
-                  barriers + kMeetings + map.num_slots, map.slot_bytes, map.num_slots};
+  const Ring ring{shared + map.slots, barriers + kMeetings, barriers + kMeetings + map.num_slots,
+                  map.slot_bytes, map.num_slots};
   const Watchdog watchdog{gave_up, parameters.status};
   if (thread() == 0) {
     *gave_up = 0;

@@ -13,10 +13,10 @@
 //   biases   float32 [block of the network][hidden add | hidden scale, shift | add | scale | shift]
 // with the sections of a phase in the order of for_each_section: the order in which they are used.
 //
-// Hidden layers of a dense subnet are padded to whole tiles one by one, so that unit u of layer i is
-// hidden row 16 growth_tiles i + u. The tiles of scale and shift alternate in products that both of
-// their results are needed from at once, and follow each other (all of scale first) in the hidden
-// part.
+// Hidden layers of a dense subnet are padded to whole tiles one by one, so that unit u of layer i
+// is hidden row 16 growth_tiles i + u. The tiles of scale and shift alternate in products that both
+// of their results are needed from at once, and follow each other (all of scale first) in the
+// hidden part.
 #pragma once
 
 #include <cstdint>
@@ -43,10 +43,14 @@ LREORG_HOST_DEVICE constexpr std::uint32_t divide_up(std::uint32_t a, std::uint3
   return (a + b - 1) / b;
 }
 
-LREORG_HOST_DEVICE constexpr bool is_dense(std::uint32_t phase) { return phase >= kDenseAdd; }
+LREORG_HOST_DEVICE constexpr bool is_dense(std::uint32_t phase) {
+  return phase >= kDenseAdd;
+}
 
 // Subnets that a phase evaluates: add, or scale and shift.
-LREORG_HOST_DEVICE constexpr std::uint32_t subnets(std::uint32_t phase) { return 1 + phase % 2; }
+LREORG_HOST_DEVICE constexpr std::uint32_t subnets(std::uint32_t phase) {
+  return 1 + phase % 2;
+}
 
 struct Geometry {
   std::uint32_t dim_tiles;      // of the inputs of a product

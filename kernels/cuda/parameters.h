@@ -11,23 +11,23 @@ constexpr int kMostValues = 256;
 struct Parameters {
   Geometry geometry;
   SharedMap shared;
-  std::uint32_t dim;
-  float clamp;
-  const std::byte* weights;
-  const float* biases;
-  const float* constants;
-  const LreorgCudaStep* steps;  // of the program
-  const LreorgCudaLane* lanes;
-  std::int64_t tokens;
-  unsigned* status;
-  std::byte* scratch;       // GridExchange: a counter line for each group, then buffers
-  std::uint32_t first_step;
-  std::uint32_t num_steps;
-  std::uint32_t num_lanes;  // of each of these steps
-  std::uint32_t first_group;
-  std::uint32_t groups;     // of this launch
-  std::uint32_t most_pieces;
-  float* values[kMostValues];
+  std::uint32_t dim = 0;
+  float clamp = 0;
+  const std::byte* weights = nullptr;
+  const float* biases = nullptr;
+  const float* constants = nullptr;
+  const LreorgCudaStep* steps = nullptr;  // of the program
+  const LreorgCudaLane* lanes = nullptr;
+  std::int64_t tokens = 0;
+  unsigned* status = nullptr;
+  std::byte* scratch = nullptr;  // GridExchange: a counter line for each group, then buffers
+  std::uint32_t first_step = 0;
+  std::uint32_t num_steps = 0;
+  std::uint32_t num_lanes = 0;  // of each of these steps
+  std::uint32_t first_group = 0;
+  std::uint32_t groups = 0;  // of this launch
+  std::uint32_t most_pieces = 0;
+  float* values[kMostValues] = {};
 };
 
 constexpr std::uint32_t kCounterBytes = 128;  // a cache line for each group's counter

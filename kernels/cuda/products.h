@@ -1,7 +1,7 @@
 // Products of a block's weights with its tile of tokens on tensor cores: weights are the left
-// operand, tokens the right one. The warps divide the inputs: warp w takes input tiles w, w + 8, ...
-// so that all of them have work whatever the number of row tiles, and a token's operand is read once
-// for all row tiles of a panel.
+// operand, tokens the right one. The warps divide the inputs: warp w takes input tiles w, w + 8,
+// ... so that all of them have work whatever the number of row tiles, and a token's operand is read
+// once for all row tiles of a panel.
 #pragma once
 
 #include "cuda/ring.h"
@@ -121,8 +121,7 @@ LREORG_DEVICE void product(Sums& sums, const Geometry& geometry, const Section& 
       for (unsigned source = 0; source < kSources; ++source) {
         load_tokens<P>(tokens[source], operand, source, k * kTile);
       }
-      const std::byte* tile =
-          chunk + (k - first) * section.rows * P::kWeightPlanes * kTileBytes;
+      const std::byte* tile = chunk + (k - first) * section.rows * P::kWeightPlanes * kTileBytes;
 #pragma unroll
       for (unsigned row = 0; row < kPanelTiles; ++row) {
         if (row >= section.rows) break;
@@ -141,9 +140,9 @@ LREORG_DEVICE void product(Sums& sums, const Geometry& geometry, const Section& 
 // The warps' shares are added in one place, always in the same order. Elements are numbered as
 // "units": two neighbouring tokens of one row,
 //   unit = 128 row tile + 64 token half + 32 row half + lane
-// with the row lane / 4 + 8 row half of its tile, and the tokens 8 token half + 2 (lane % 4) and the
-// next. Consumer c always has the units u with u % 256 = c, in every phase: what belongs to a unit
-// needs no synchronisation.
+// with the row lane / 4 + 8 row half of its tile, and the tokens 8 token half + 2 (lane % 4) and
+// the next. Consumer c always has the units u with u % 256 = c, in every phase: what belongs to a
+// unit needs no synchronisation.
 constexpr unsigned kTileUnits = 128;
 constexpr unsigned kPartialWarps = kConsumerWarps / 2;
 constexpr unsigned kPartialBytes = kPartialWarps * kPanelTiles * kTileUnits * sizeof(float2);

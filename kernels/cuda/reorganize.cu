@@ -1,11 +1,10 @@
 // What runs for a call, and its launches.
-#include "cuda/reorganize.h"
-
 #include <cuda_runtime.h>
 
 #include <algorithm>
 
 #include "cuda/kernel.h"
+#include "cuda/reorganize.h"
 
 namespace {
 
@@ -150,8 +149,8 @@ bool cluster_runs(const void* kernel, unsigned group, unsigned shared_bytes) {
 int grid_groups(const void* kernel, const Device& device, unsigned group, unsigned shared_bytes) {
   int blocks = 0;
   if (allow(kernel, LREORG_CUDA_GRID, group, shared_bytes) != cudaSuccess ||
-      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlockThreads,
-                                                    shared_bytes) != cudaSuccess) {
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlockThreads, shared_bytes) !=
+          cudaSuccess) {
     cudaGetLastError();
     return 0;
   }
@@ -224,8 +223,7 @@ struct Span {
 Span span_from(const LreorgCudaCall& call, std::int32_t first) {
   const auto lanes = [&](std::int32_t step) { return call.host_steps[step].num_lanes; };
   Span span{first, 1, lanes(first)};
-  while (span.lanes == 1 && first + span.count < call.num_steps &&
-         lanes(first + span.count) == 1) {
+  while (span.lanes == 1 && first + span.count < call.num_steps && lanes(first + span.count) == 1) {
     ++span.count;
   }
   return span;
@@ -287,7 +285,9 @@ const char* text(cudaError_t status) {
 
 }  // namespace
 
-int64_t lreorg_cuda_most_values() { return kMostValues; }
+int64_t lreorg_cuda_most_values() {
+  return kMostValues;
+}
 
 uint64_t lreorg_cuda_weights_bytes(const LreorgCudaShape* shape, int32_t weight_type,
                                    int32_t group) {
@@ -311,8 +311,7 @@ int32_t lreorg_cuda_group(const LreorgCudaShape* shape, int32_t weight_type, int
 const char* lreorg_cuda_plan(const LreorgCudaCall* call, int32_t index, LreorgCudaPlan* plan) {
   Device device;
   Choice choice;
-  const char* refusal =
-      choose(call->shape, call->weight_type, call->tier, index, &device, &choice);
+  const char* refusal = choose(call->shape, call->weight_type, call->tier, index, &device, &choice);
   if (refusal == nullptr) refusal = checked_program(*call);
   if (refusal != nullptr) return refusal;
   const Variant* variant = find_variant(call->weight_type, call->exact != 0);
@@ -338,8 +337,8 @@ const char* lreorg_cuda_plan(const LreorgCudaCall* call, int32_t index, LreorgCu
     most = grid_groups(variant->kernel(choice.tier), device, choice.group, map.bytes());
     if (most < 1) return "the device does not run one group of blocks at the same time";
     const std::int64_t together = std::min(most, widest);
-    plan->scratch_bytes = grid_scratch(geometry, variant->activation_planes,
-                                       static_cast<std::uint64_t>(together));
+    plan->scratch_bytes =
+        grid_scratch(geometry, variant->activation_planes, static_cast<std::uint64_t>(together));
     most = together;
   } else if (!cluster_runs(variant->kernel(choice.tier), choice.group, map.bytes())) {
     return "the device does not run a cluster of this size with these activations";
@@ -368,8 +367,7 @@ const char* lreorg_cuda_run(const LreorgCudaCall* call, const LreorgCudaPlan* pl
   parameters.dim = static_cast<std::uint32_t>(call->shape.dim);
   parameters.clamp = call->shape.clamp;
   parameters.weights = static_cast<const std::byte*>(call->weights);
-  parameters.biases =
-      reinterpret_cast<const float*>(parameters.weights + weights_bytes(geometry));
+  parameters.biases = reinterpret_cast<const float*>(parameters.weights + weights_bytes(geometry));
   parameters.constants = call->constants;
   parameters.steps = call->steps;
   parameters.lanes = call->lanes;

@@ -21,7 +21,6 @@ enum LreorgCudaTier : int32_t {
   LREORG_CUDA_AUTO = 0,     // in a call only: the first of the others that the device can run
   LREORG_CUDA_CLUSTER = 1,  // a thread-block cluster, sm_90 and up
   LREORG_CUDA_GRID = 2,     // counters in scratch, a cooperative launch
-  LREORG_CUDA_GRAPH = 3,    // one launch for each part between two meetings
 };
 
 struct LreorgCudaShape {

@@ -1,7 +1,7 @@
 // A block's weights, pulled through a ring of slots in shared memory: one warp asks for them in the
-// order of use, as far ahead as there are slots, across phases, exchanges and steps; the others take
-// them. One chunk has one slot whatever its size, so that both sides count the same without knowing
-// more than the order of chunks.
+// order of use, as far ahead as there are slots, across phases, exchanges and steps; the others
+// take them. One chunk has one slot whatever its size, so that both sides count the same without
+// knowing more than the order of chunks.
 #pragma once
 
 #include "cuda/layout.h"
@@ -52,9 +52,9 @@ struct Ring {
   }
 
   // For consumers: the next chunk, once it is there.
-  LREORG_DEVICE const std::byte* take(Watchdog& watchdog) const {
-    watchdog.await([&] { return barrier_try_wait(full + slot, round % 2); },
-                   Watchdog::kWeights, chunk);
+  LREORG_DEVICE const std::byte* take(const Watchdog& watchdog) const {
+    watchdog.await([&] { return barrier_try_wait(full + slot, round % 2); }, Watchdog::kWeights,
+                   chunk);
     return bytes();
   }
 
@@ -67,10 +67,9 @@ struct Ring {
 
   // For the producer: asks for the next chunk once its slot is free. Bulk copies are one lane's
   // work; the others must not follow it, as nothing would keep them from falling a round behind.
-  LREORG_DEVICE void load(const std::byte* from, std::uint32_t size, Watchdog& watchdog) {
+  LREORG_DEVICE void load(const std::byte* from, std::uint32_t size, const Watchdog& watchdog) {
     // The first round finds the slots free: the phase before the first counts as over.
-    watchdog.await([&] { return barrier_try_wait(empty + slot, (round + 1) % 2); },
-                   Watchdog::kWeights, chunk);
+    watchdog.follow([&] { return barrier_try_wait(empty + slot, (round + 1) % 2); });
     if (watchdog.failed()) return;
     if constexpr (kBulkLoads) {
       barrier_expect(full + slot, size);

@@ -31,6 +31,13 @@ struct Watchdog {
     }
   }
 
+  // For the producer, who waits for consumers: whatever holds them up is theirs to report.
+  template <class Ready>
+  LREORG_DEVICE void follow(Ready&& ready) const {
+    while (!ready() && !failed()) {
+    }
+  }
+
   LREORG_DEVICE void report(unsigned reason, unsigned expected) const {
     *gave_up = 1;
     if (load_acquire(status) != 0) return;  // what failed first matters

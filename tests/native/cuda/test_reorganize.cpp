@@ -1,0 +1,419 @@
+// The latency kernel's own sources in the emulator, against networks computed naively in double
+// precision. Weights are packed here element by element, from the description in layout.h.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "cuda/kernel.h"
+#include "network.h"
+#include "suites.h"
+
+namespace lreorg::test {
+namespace {
+
+using namespace lreorg::cuda;
+using emulator::emulate;
+using emulator::Launch;
+
+const char* const kRoleOf[] = {"add", "scale", "shift"};
+
+using Bfloat = Precision<Bfloat16, 1, 1>;
+using BfloatExact = Precision<Bfloat16, 1, 3>;
+using Half = Precision<Float16, 1, 1>;
+using Single = Precision<Bfloat16, 3, 3>;
+
+template <class P>
+double kept(double value) {
+  float rest = static_cast<float>(value);
+  double sum = 0;
+  for (int plane = 0; plane < P::kWeightPlanes; ++plane) {
+    const float part = to_float(to_bits(rest, typename P::Kind{}), typename P::Kind{});
+    sum += part;
+    rest -= part;
+  }
+  return sum;
+}
+
+// Weights as a precision keeps them.
+template <class P>
+Network kept(const Network& network) {
+  Network result = network;
+  for (auto& [name, values] : result.tensors) {
+    if (name.find("bias") != std::string::npos) continue;
+    for (double& value : values) value = kept<P>(value);
+  }
+  return result;
+}
+
+// All weights of a group, element by element.
+template <class P>
+class Packer {
+ public:
+  Packer(const Network& network, const Geometry& geometry)
+      : network_(network),
+        geometry_(geometry),
+        dim_(network.shape.dim),
+        growth_(network.shape.growth) {
+    for (rank_ = 0; rank_ < geometry.group; ++rank_) {
+      for (block_ = 0; block_ < geometry.num_blocks; ++block_) {
+        for (phase_ = 0; phase_ < kPhases; ++phase_) {
+          for_each_section(geometry, phase_, [this](const Section& section) { pack(section); });
+        }
+      }
+    }
+    for (block_ = 0; block_ < geometry.num_blocks; ++block_) pack_biases();
+  }
+
+  std::vector<std::uint16_t> weights;
+  std::vector<float> biases;
+
+ private:
+  struct Unit {
+    std::size_t subnet, layer, unit;
+  };
+
+  Unit unit(std::size_t tile, std::size_t i) const {
+    const std::size_t of_subnet = tile % geometry_.hidden_tiles();
+    return {tile / geometry_.hidden_tiles(), of_subnet / geometry_.growth_tiles,
+            of_subnet % geometry_.growth_tiles * kTile + i};
+  }
+  const Values& tensor(std::size_t subnet, const std::string& part) const {
+    const std::string role = kRoleOf[subnets(phase_) - 1 + subnet];
+    const std::string name = is_dense(phase_) ? "dense." + role + "." + part : "condition." + role;
+    return network_.tensors.at("blocks." + std::to_string(block_) + "." + name);
+  }
+
+  double hidden(std::size_t tile, std::size_t i, std::size_t input) const {
+    const Unit at = unit(rank_ * geometry_.hidden_share(phase_) + tile, i);
+    if (at.subnet >= subnets(phase_) || at.unit >= growth_ || input >= dim_) return 0;
+    return tensor(at.subnet, "hidden")[(at.layer * growth_ + at.unit) * dim_ + input];
+  }
+  std::size_t column(std::size_t tile, std::size_t i) const {
+    return (rank_ * geometry_.column_tiles + tile / subnets(phase_)) * kTile + i;
+  }
+  double direct(std::size_t tile, std::size_t i, std::size_t input) const {
+    if (column(tile, i) >= dim_ || input >= dim_) return 0;
+    return tensor(tile % subnets(phase_), "direct")[column(tile, i) * dim_ + input];
+  }
+  double output(std::size_t tile, std::size_t i, std::size_t k, std::size_t j) const {
+    const Unit from = unit(k, j);
+    if (column(tile, i) >= dim_ || from.unit >= growth_) return 0;
+    return tensor(tile % subnets(phase_),
+                  "output")[column(tile, i) * 4 * growth_ + from.layer * growth_ + from.unit];
+  }
+  double chain(std::size_t layer, std::size_t subnet, std::size_t row, std::size_t k,
+               std::size_t j) const {
+    const Unit from = unit(k, j);
+    if (row >= growth_ || from.unit >= growth_) return 0;
+    return tensor(
+        subnet,
+        "chain." + std::to_string(layer))[row * layer * growth_ + from.layer * growth_ + from.unit];
+  }
+
+  void pack(const Section& section) {
+    if (section.part == Part::chain) return pack_chain();
+    for (std::size_t k = 0; k < section.depth; ++k) {
+      for (std::size_t r = section.first; r < section.first + section.rows; ++r) {
+        tile([&](std::size_t i, std::size_t j) {
+          if (section.part == Part::hidden) return hidden(r, i, k * kTile + j);
+          if (section.part == Part::direct) return direct(r, i, k * kTile + j);
+          return output(r, i, k, j);
+        });
+      }
+    }
+  }
+  void pack_chain() {
+    for (std::size_t layer = 1; layer < cuda::kHiddenLayers; ++layer) {
+      for (std::size_t s = 0; s < subnets(phase_); ++s) {
+        for (std::size_t row = 0; row < geometry_.growth_tiles; ++row) {
+          for (std::size_t k = 0; k < layer * geometry_.growth_tiles; ++k) {
+            tile([&](std::size_t i, std::size_t j) {
+              return chain(layer, s, row * kTile + i, k, j);
+            });
+          }
+        }
+      }
+    }
+  }
+
+  template <class Element>
+  void tile(Element element) {
+    const std::size_t first = weights.size();
+    weights.resize(first + P::kWeightPlanes * 256);
+    for (std::size_t i = 0; i < kTile; ++i) {
+      for (std::size_t j = 0; j < kTile; ++j) {
+        const std::size_t at =
+            first + (4 * (i % 8) + j % 8 / 2) * 8 + j / 8 * 4 + i / 8 * 2 + j % 2;
+        float rest = static_cast<float>(element(i, j));
+        for (int plane = 0; plane < P::kWeightPlanes; ++plane) {
+          const std::uint16_t bits = to_bits(rest, typename P::Kind{});
+          weights[at + plane * 256] = bits;
+          rest -= to_float(bits, typename P::Kind{});
+        }
+      }
+    }
+  }
+
+  void pack_biases() {
+    for (phase_ = kDenseAdd; phase_ < kPhases; ++phase_) {
+      for (std::size_t row = 0; row < geometry_.hidden_rows(phase_); ++row) {
+        const Unit at = unit(row / kTile, row % kTile);
+        const bool real = at.subnet < subnets(phase_) && at.unit < growth_;
+        biases.push_back(!real ? 0.0f
+                               : static_cast<float>(tensor(
+                                     at.subnet, "hidden_bias")[at.layer * growth_ + at.unit]));
+      }
+    }
+    for (phase_ = kDenseAdd; phase_ < kPhases; ++phase_) {
+      for (std::size_t s = 0; s < subnets(phase_); ++s) {
+        for (std::size_t c = 0; c < geometry_.columns(); ++c) {
+          biases.push_back(c < dim_ ? static_cast<float>(tensor(s, "output_bias")[c]) : 0.0f);
+        }
+      }
+    }
+  }
+
+  const Network& network_;
+  const Geometry geometry_;
+  const std::size_t dim_, growth_;
+  std::uint32_t rank_ = 0, block_ = 0, phase_ = 0;
+};
+
+// Two keywords: residual 0 and key feature 1 of the input in one step, a fusion with a given
+// feature, then the same recovery as in a reorganization.
+constexpr int kInputs = 2;
+constexpr int kValues = 8;
+const std::vector<LreorgCudaLane> kLanes = {
+    {0, -1, 0, -1, 2}, {1, -1, 0, 3, -1}, {0, 1, 2, 4, 5}, {1, -1, 5, -1, 6}, {1, 3, 6, -1, 7}};
+const std::vector<LreorgCudaStep> kSteps = {{0, 0, 2}, {1, 2, 1}, {0, 3, 1}, {1, 4, 1}};
+
+struct Case {
+  std::uint32_t dim, growth, blocks, group;
+  std::int64_t tokens;
+  std::uint64_t seed;
+  std::uint32_t slot_bytes = 8192;
+  std::uint32_t slots = 3;
+};
+
+using Table = std::vector<std::vector<float>>;
+
+Table inputs(const Case& which) {
+  Random random(which.seed);
+  Table values(kValues, std::vector<float>(which.tokens * which.dim, -7.0f));
+  for (int i = 0; i < kInputs; ++i) {
+    for (float& x : values[i]) x = static_cast<float>(random.next());
+  }
+  return values;
+}
+
+template <class P, class Exchange>
+struct Runner {
+  const Case which;
+  const Network network = random_network(which.dim, which.growth, which.blocks, 2);
+  const Geometry geometry{which.dim, which.growth, which.blocks, which.group, P::kWeightPlanes};
+  Packer<P> packed{network, geometry};
+  bool alone = false;  // only the first block of the first group runs
+  std::vector<unsigned> status = std::vector<unsigned>(LREORG_CUDA_STATUS_WORDS);
+
+  void launch(Table& values, std::uint32_t step, std::uint32_t steps, std::uint32_t lanes,
+              const std::vector<LreorgCudaStep>& program, const std::vector<LreorgCudaLane>& of) {
+    CHECK(packed.weights.size() * 2 == weights_bytes(geometry));
+    CHECK(packed.biases.size() == which.blocks * geometry.biases());
+    const SharedMap map(geometry, P::kActivationPlanes, which.slot_bytes, which.slots);
+    Parameters parameters{geometry, map};
+    const auto tiles = static_cast<std::uint32_t>((which.tokens + kTokens - 1) / kTokens);
+    std::vector<uint4> weights(packed.weights.size() / 8);  // aligned
+    std::copy(packed.weights.begin(), packed.weights.end(),
+              reinterpret_cast<std::uint16_t*>(weights.data()));
+    parameters.groups = tiles * lanes;
+    std::vector<uint4> scratch(grid_scratch(geometry, P::kActivationPlanes, parameters.groups) /
+                               16);
+    parameters.dim = which.dim;
+    parameters.clamp = network.shape.clamp;
+    parameters.weights = reinterpret_cast<const std::byte*>(weights.data());
+    parameters.biases = packed.biases.data();
+    parameters.constants = network.constants.data();
+    parameters.steps = program.data();
+    parameters.lanes = of.data();
+    parameters.tokens = which.tokens;
+    parameters.status = status.data();
+    parameters.scratch = reinterpret_cast<std::byte*>(scratch.data());
+    parameters.first_step = step;
+    parameters.num_steps = steps;
+    parameters.num_lanes = lanes;
+    parameters.most_pieces = most_pieces(geometry, P::kActivationPlanes);
+    for (std::size_t i = 0; i < values.size(); ++i) parameters.values[i] = values[i].data();
+    constexpr bool kCluster = std::is_same_v<Exchange, ClusterExchange>;
+    Launch shape;
+    shape.grid = geometry.group * parameters.groups;
+    shape.cluster = kCluster ? geometry.group : 1;
+    shape.threads = kBlockThreads;
+    shape.shared_bytes = map.bytes();
+    shape.seed = which.seed;
+    shape.cooperative = !kCluster;
+    if (alone) shape.grid = 1;
+    shape.watchdog = alone;
+    emulate(shape, [&] { reorganize<P, Exchange>(parameters); });
+  }
+
+  Table run() {
+    Table values = inputs(which);
+    launch(values, 0, 1, 2, kSteps, kLanes);
+    launch(values, 1, 3, 1, kSteps, kLanes);
+    CHECK(status[0] == 0);
+    return values;
+  }
+};
+
+Values row(const Table& values, int index, std::size_t token, std::size_t dim) {
+  if (index < 0) return Values(dim, 0.0);
+  const float* first = values[index].data() + token * dim;
+  return Values(first, first + dim);
+}
+
+// The largest difference of anything that is written.
+double error(const Network& network, const Case& which, const Table& results) {
+  double worst = 0;
+  Table given = inputs(which);
+  for (std::size_t token = 0; token < static_cast<std::size_t>(which.tokens); ++token) {
+    std::vector<Values> expected(kValues);
+    for (int i = 0; i < kInputs; ++i) expected[i] = row(given, i, token, which.dim);
+    for (std::size_t s = 0; s < kSteps.size(); ++s) {
+      for (int l = 0; l < kSteps[s].num_lanes; ++l) {
+        const LreorgCudaLane& lane = kLanes[kSteps[s].first_lane + l];
+        Values h1 = lane.in1 < 0 ? Values(which.dim, 0.0) : expected[lane.in1];
+        Values h2 = expected[lane.in2];
+        if (kSteps[s].direction == 0) network.disentangle(h1, h2, lane.keyword);
+        if (kSteps[s].direction == 1) network.fuse(h1, h2, lane.keyword);
+        if (lane.out1 >= 0) expected[lane.out1] = h1;
+        if (lane.out2 >= 0) expected[lane.out2] = h2;
+      }
+    }
+    for (int i = 0; i < kValues; ++i) {
+      const Values got = row(results, i, token, which.dim);
+      for (std::size_t c = 0; c < which.dim; ++c) {
+        const double difference = std::abs(got[c] - expected[i][c]);
+        worst = difference <= worst ? worst : difference;  // also takes what is not a number
+        if (std::isnan(difference)) return difference;
+      }
+    }
+  }
+  return worst;
+}
+
+template <class P, class Exchange>
+Table check(const Case& which, double limit) {
+  Runner<P, Exchange> runner{which};
+  const Table results = runner.run();
+  const double worst = error(kept<P>(runner.network), which, results);
+  if (!(worst <= limit)) {
+    std::fprintf(stderr, "dim %u growth %u group %u tokens %lld: error %g\n", which.dim,
+                 which.growth, which.group, static_cast<long long>(which.tokens), worst);
+  }
+  CHECK(worst <= limit);
+  return results;
+}
+
+constexpr double kExactLimit = 5e-5;    // float32 sums
+constexpr double kHalfLimit = 2e-2;     // activations of 11 bits
+constexpr double kRoundedLimit = 0.15;  // of 8 bits, through four passes
+
+void test_exact() {
+  for (const Case& which : {Case{40, 5, 2, 1, 1, 1}, Case{40, 5, 2, 2, 17, 2},
+                            Case{72, 20, 2, 4, 16, 3}, Case{33, 16, 1, 2, 33, 4}}) {
+    check<BfloatExact, ClusterExchange>(which, kExactLimit);
+  }
+}
+
+void test_float32() {
+  check<Single, ClusterExchange>({40, 5, 2, 2, 17, 5}, kExactLimit);
+  check<Single, GridExchange>({40, 20, 1, 2, 3, 6}, kExactLimit);
+}
+
+void test_rounded() {
+  check<Bfloat, ClusterExchange>({40, 5, 2, 2, 17, 7}, kRoundedLimit);
+  check<Half, ClusterExchange>({40, 5, 2, 2, 17, 8}, kHalfLimit);
+  check<Half, GridExchange>({72, 20, 2, 4, 5, 9}, kHalfLimit);
+}
+
+// More row tiles than a panel has, in every part.
+void test_panels() {
+  check<BfloatExact, ClusterExchange>({150, 40, 1, 2, 3, 10}, kExactLimit);
+  check<BfloatExact, GridExchange>({90, 30, 1, 1, 3, 11}, kExactLimit);
+}
+
+// Bit for bit, whatever the tier, the group, the ring and the order of threads.
+void test_same_everywhere() {
+  const Case plain{72, 20, 2, 4, 18, 12};
+  const auto expected = check<Bfloat, ClusterExchange>(plain, kRoundedLimit);
+  CHECK((check<Bfloat, GridExchange>(plain, kRoundedLimit)) == expected);
+  Case other = plain;
+  other.group = 2;
+  CHECK((check<Bfloat, ClusterExchange>(other, kRoundedLimit)) == expected);
+  other = plain;
+  other.slot_bytes = 4096;
+  other.slots = 5;
+  CHECK((check<Bfloat, GridExchange>(other, kRoundedLimit)) == expected);
+}
+
+template <class Exchange>
+void check_orders() {
+  const Case first{40, 20, 2, 2, 2, 13};
+  Runner<Bfloat, Exchange> runner{first};
+  const Table expected = runner.run();
+  for (std::uint64_t seed = 100; seed < 116; ++seed) {
+    Table values = inputs(first);
+    Case which = first;
+    which.seed = seed;
+    Runner<Bfloat, Exchange> again{which};
+    again.launch(values, 0, 1, 2, kSteps, kLanes);
+    again.launch(values, 1, 3, 1, kSteps, kLanes);
+    CHECK(values == expected);
+  }
+}
+
+void test_orders() {
+  check_orders<ClusterExchange>();
+  check_orders<GridExchange>();
+}
+
+void test_round_trip() {
+  const Case which{72, 20, 2, 4, 9, 14};
+  const std::vector<LreorgCudaLane> lanes = {{0, -1, 0, 2, 3}, {0, 2, 3, 4, 5}};
+  const std::vector<LreorgCudaStep> steps = {{0, 0, 1}, {1, 1, 1}};
+  Runner<BfloatExact, ClusterExchange> runner{which};
+  Table values = inputs(which);
+  runner.launch(values, 0, 2, 1, steps, lanes);
+  for (std::size_t i = 0; i < values[0].size(); ++i) {
+    CHECK(std::abs(values[4][i]) < 2e-5);
+    CHECK(std::abs(values[5][i] - values[0][i]) < 2e-5);
+  }
+}
+
+// A block that never starts: its group gives up, says so, and gives out nothing.
+void test_watchdog() {
+  const Case which{40, 5, 1, 2, 3, 15};
+  Runner<Bfloat, GridExchange> runner{which};
+  Table values = inputs(which);
+  runner.alone = true;
+  runner.launch(values, 1, 1, 1, kSteps, kLanes);
+  CHECK(runner.status[LREORG_CUDA_STATUS_FAILED] == Watchdog::kExchange);
+  CHECK(runner.status[LREORG_CUDA_STATUS_STEP] == 1);
+  CHECK(std::isnan(values[5][0]));
+}
+
+}  // namespace
+
+const std::vector<Test> cuda_reorganize_tests = {
+    {"cuda exact activations", false, test_exact},
+    {"cuda float32 weights", false, test_float32},
+    {"cuda rounded activations", false, test_rounded},
+    {"cuda several panels", false, test_panels},
+    {"cuda same results everywhere", false, test_same_everywhere},
+    {"cuda any order of threads", false, test_orders},
+    {"cuda round trip", false, test_round_trip},
+    {"cuda watchdog", false, test_watchdog},
+};
+
+}  // namespace lreorg::test
