@@ -216,6 +216,20 @@ def test_a_cuda_graph_records_and_replays_a_call(base: Golden, backend: str) -> 
 
 
 @every_backend
+def test_nothing_waits_for_the_device(base: Golden, backend: str) -> None:
+    engine = compiled(base, backend, faults="nan")
+    s, replace = base.latent.float(), {base.hidden: base.replacement.float()}
+    for _ in range(2):  # compiles, and records where a backend replays
+        expected = engine.reorganize(s, replace, base.kept)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made = engine.reorganize(s, replace, base.kept)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(made, expected)
+
+
+@every_backend
 def test_an_engine_that_raises_refuses_to_be_recorded(base: Golden, backend: str) -> None:
     engine = compiled(base, backend)
     default_run(engine, base)
