@@ -247,9 +247,9 @@ LREORG_DEVICE bool barrier_try_wait(Barrier* barrier, unsigned parity) {
   return over != 0;
 }
 
-// A barrier that blocks of a cluster arrive at: arrives where block `rank` has what this block has at
-// `own`. What the thread saw or wrote before, in any block's shared memory, is there for who sees
-// the phase over by barrier_try_wait_cluster.
+// A barrier that blocks of a cluster arrive at: arrives where block `rank` has what this block has
+// at `own`. What the thread saw or wrote before, in any block's shared memory, is there for who
+// sees the phase over by barrier_try_wait_cluster.
 LREORG_DEVICE void barrier_arrive_cluster(Barrier* own, unsigned rank) {
 #if LREORG_HOPPER
   asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
