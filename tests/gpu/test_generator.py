@@ -56,7 +56,7 @@ def test_it_equals_the_plain_one(generator, count, noise) -> None:
     found = prepare_generator(generator).synthesis(w, noise=noise)
     assert found.is_cuda
     wanted = generator.synthesis(w, noise=noise)
-    assert relative(found, wanted) < tolerance("prepared network", "float32")
+    assert relative(found, wanted) < tolerance("prepared network on a GPU", "float32")
 
 
 def test_in_bfloat16_it_is_no_worse_than_plain_bfloat16(generator) -> None:
@@ -102,7 +102,7 @@ def test_the_current_stream_orders_it(generator) -> None:
     with torch.cuda.stream(stream):
         found = prepared.synthesis(w.clone())
     stream.synchronize()
-    assert relative(found, wanted) < tolerance("prepared network", "float32")
+    assert relative(found, wanted) < tolerance("prepared network on a GPU", "float32")
 
 
 def test_the_pipeline_takes_it_by_itself() -> None:
