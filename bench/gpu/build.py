@@ -191,9 +191,12 @@ def kernels_library(context: Context) -> Path:
 
 
 def find_nvcc() -> str | None:
-    named = os.environ.get("CUDACXX")
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return named or shutil.which("nvcc") or (str(usual) if usual.is_file() else None)
+    return os.environ.get("CUDACXX") or cuda_program("nvcc")
+
+
+def cuda_program(name: str) -> str | None:
+    """On the path, or where the CUDA toolkit is installed by default."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/cuda/bin")
 
 
 def cores() -> int:

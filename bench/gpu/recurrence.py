@@ -31,6 +31,7 @@ _LEAST_FLUSH = 256 << 20
 _FIRST_SHARE = 0.45
 _TIMING_SHARE = 0.35  # of the time of a number of faces
 _BUILD_SECONDS = 60.0
+_AUTOTUNE_SECONDS = 120.0
 
 Built = dict[str, tuple[Variant, Prepare, Mapping[str, Any]]]
 
@@ -104,7 +105,9 @@ def _one(
         if variant.name not in built:
             continue
         prepare = functools.partial(_prepared, built[variant.name], inputs, exact)
-        limit = min(_BUILD_SECONDS, max(seconds * (1 - _TIMING_SHARE), 10))
+        # Autotuning is slow, and a goal is measured against it.
+        limit = _AUTOTUNE_SECONDS if variant.mode else _BUILD_SECONDS
+        limit = min(limit, context.left / 2)
         made = channel.attempt(f"{count} faces: {variant.name}", limit, prepare)
         if made is None:
             continue

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import math
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lreorg_fast as lf
-from bench.gpu.build import CHECKER
+from bench.gpu.build import CHECKER, cuda_program
 from bench.gpu.channel import Channel, Context, Unavailable, WrongResult
 from lreorg_fast.cdfnet.backends.program import number
 from lreorg_fast.cdfnet.folding import FoldedCDFNet, fold
@@ -83,7 +82,7 @@ def run(context: Context, channel: Channel) -> None:
         channel.attempt(case.name, _SECONDS, functools.partial(_plain, context, channel, case))
     if not any(_file(context, case).exists() for case in cases(context.quick)):
         raise WrongResult("not one case ran")
-    sanitizer = shutil.which("compute-sanitizer")
+    sanitizer = cuda_program("compute-sanitizer")
     if sanitizer is None:
         raise Unavailable("compute-sanitizer is missing; the cases ran without it")
     for tool in TOOLS:

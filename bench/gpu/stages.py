@@ -51,7 +51,13 @@ STAGES = (
         "exchange", "exchanges and weight streams", "bench.gpu.native:measure", 20, needs=(BUILD,)
     ),
     Stage(
-        "tests", "pytest tests/gpu", "bench.gpu.tests:run", 105, correctness=True, needs=(BUILD,)
+        "tests",
+        "pytest tests/gpu",
+        "bench.gpu.tests:run",
+        105,
+        correctness=True,
+        needs=(BUILD,),
+        grows=True,
     ),
     Stage(
         "sanitizer",
