@@ -343,6 +343,18 @@ void test_panels() {
   check<BfloatExact, GridExchange>({90, 30, 1, 1, 3, 11}, kExactLimit);
 }
 
+// As on a Hopper: one network block of the base size, a cluster of 16, one face.
+void test_base_size() {
+  const Case face{512, 32, 1, 16, 14, 21, 16384, 9};
+  check<Bfloat, ClusterExchange>(face, kRoundedLimit);
+  Case exact = face;
+  exact.slots = 4;
+  check<BfloatExact, ClusterExchange>(exact, kExactLimit);
+  Case grid = face;
+  grid.slots = 5;
+  check<Half, GridExchange>(grid, kHalfLimit);
+}
+
 // Bit for bit, whatever the tier, the group, the ring and the order of threads.
 void test_same_everywhere() {
   const Case plain{72, 20, 2, 4, 18, 12};
@@ -410,6 +422,7 @@ const std::vector<Test> cuda_reorganize_tests = {
     {"cuda float32 weights", false, test_float32},
     {"cuda rounded activations", false, test_rounded},
     {"cuda several panels", false, test_panels},
+    {"cuda base size", false, test_base_size},
     {"cuda same results everywhere", false, test_same_everywhere},
     {"cuda any order of threads", false, test_orders},
     {"cuda round trip", false, test_round_trip},
