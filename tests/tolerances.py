@@ -89,7 +89,15 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
         1e-5, "relative to the largest entry: streams come back with 1e-6 of error; measured 2e-6"
     ),
     ("recomputed gradient", "bfloat16"): Tolerance(
-        5e-2, "relative to the largest entry: what products read has 8 bits; measured 1e-2"
+        3e-2,
+        "of all gradients together, by 2-norm: what products read has 8 bits, and single hidden "
+        "units change the side of their kink; measured 1.2e-2",
+    ),
+    ("recomputed gradient", "float16"): Tolerance(3e-3, "as bfloat16, with 11 bits; measured 1e-3"),
+    ("recomputed gradient on a GPU", "float32"): Tolerance(
+        1e-4,
+        "2-norm of each gradient against float64; products are three of tf32 parts, about 2^-21 "
+        "each; an estimate, not yet measured",
     ),
     ("triton interpreter", "bfloat16"): Tolerance(
         5e-2,
