@@ -21,8 +21,8 @@ int main(int argc, char** argv) {
   for (const lreorg::cpu::Kernels& kernels : variants()) std::printf("kernels: %s\n", kernels.name);
   int count = 0;
   for (const std::vector<Test>* suite :
-       {&packed_tests, &executor_tests, &team_tests, &cuda_primitive_tests,
-        &cuda_reorganize_tests}) {
+       {&packed_tests, &executor_tests, &team_tests, &cuda_primitive_tests, &cuda_reorganize_tests,
+        &cuda_reorganize_tests_sm80}) {
     for (const Test& test : *suite) {
       if (argc > 1 && !chosen(test, argv[1])) continue;
       std::printf("%s ... ", test.name);

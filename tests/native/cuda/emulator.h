@@ -79,7 +79,7 @@ extern const Identity* identity;
 
 namespace lreorg::cuda {
 
-// A kernel is compiled once for each way of loading.
+// As on sm_90 and later. See the end of this file for kernels as on sm_80.
 #ifndef LREORG_EMULATE_BULK_LOADS
 #define LREORG_EMULATE_BULK_LOADS 1
 #endif
@@ -165,3 +165,12 @@ void add_release(unsigned* address, unsigned value);
 std::uint64_t time_ns();
 
 }  // namespace lreorg::cuda
+
+// Kernels that are compiled for the other way of loading have a namespace of their own, since the
+// program holds both.
+#if !LREORG_EMULATE_BULK_LOADS
+namespace lreorg::cuda_without_bulk_loads {
+using namespace cuda;
+}
+#define cuda cuda_without_bulk_loads
+#endif
