@@ -20,7 +20,7 @@ from lreorg_fast.cdfnet.coupling import (
     coupling_forward,
     coupling_inverse,
 )
-from lreorg_fast.cdfnet.reference import Block, CDFNet, ConditionSubnet, DenseSubnet
+from lreorg_fast.cdfnet.reference import Block, CDFNet, DenseSubnet
 from lreorg_fast.errors import ConfigError
 
 PRODUCTS = (torch.float32, torch.bfloat16, torch.float16)
