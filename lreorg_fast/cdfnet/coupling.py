@@ -16,7 +16,8 @@ Shapes, for rows tokens of width D, n blocks, growth g, K keywords, roles (add, 
 - chain (n, 3, 4g, 4g): their parts that read earlier hidden layers, blocks below the diagonal.
 - direct (n, 3, D, D), output (n, 3, D, 4g), output_bias (n, 3, D): the last layer's parts.
 - products: what products read is rounded to; float32, bfloat16 or float16, or float64 with such
-  streams. Streams, sums and gradients are never rounded.
+  streams. Streams and sums are never rounded; gradients of weights are, on a GPU with 16-bit
+  products, once after their sum over tokens.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class TrainingPass:
         net: the network, float32, or float64 on the CPU.
         products: what products read is rounded to: torch.float32 (float64 for such a network),
             torch.bfloat16, or torch.float16, which needs gradients to be scaled. Streams, sums
-            and the parameters' gradients have the network's dtype.
+            and the parameters' gradients have the network's dtype; on a GPU gradients of weights
+            were rounded to ``products`` once before that.
 
     Raises:
         ConfigError: products is none of these.
