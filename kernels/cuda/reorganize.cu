@@ -124,9 +124,18 @@ struct Launch {
   }
 };
 
-cudaError_t allow(const void* kernel, std::int32_t tier, unsigned group, unsigned shared_bytes) {
-  cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(shared_bytes));
+// Lets the kernel have all the shared memory that the current device gives, whatever this call
+// needs: the attribute is the kernel's, and another thread may be about to launch with more.
+cudaError_t allow(const void* kernel, std::int32_t tier, unsigned group) {
+  int device = 0;
+  int most = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+  if (status == cudaSuccess) {
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  }
   if (status == cudaSuccess && tier == LREORG_CUDA_CLUSTER && group > kPortableGroup) {
     status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   }
@@ -137,7 +146,7 @@ cudaError_t allow(const void* kernel, std::int32_t tier, unsigned group, unsigne
 bool cluster_runs(const void* kernel, unsigned group, unsigned shared_bytes) {
   Launch launch(LREORG_CUDA_CLUSTER, group, 1, shared_bytes, nullptr);
   int clusters = 0;
-  if (allow(kernel, LREORG_CUDA_CLUSTER, group, shared_bytes) == cudaSuccess &&
+  if (allow(kernel, LREORG_CUDA_CLUSTER, group) == cudaSuccess &&
       cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config) == cudaSuccess) {
     return clusters > 0;
   }
@@ -148,7 +157,7 @@ bool cluster_runs(const void* kernel, unsigned group, unsigned shared_bytes) {
 // Groups of the grid tier that run at the same time.
 int grid_groups(const void* kernel, const Device& device, unsigned group, unsigned shared_bytes) {
   int blocks = 0;
-  if (allow(kernel, LREORG_CUDA_GRID, group, shared_bytes) != cudaSuccess ||
+  if (allow(kernel, LREORG_CUDA_GRID, group) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlockThreads, shared_bytes) !=
           cudaSuccess) {
     cudaGetLastError();
@@ -376,7 +385,7 @@ const char* lreorg_cuda_run(const LreorgCudaCall* call, const LreorgCudaPlan* pl
   parameters.scratch = static_cast<std::byte*>(call->scratch);
   parameters.most_pieces = most_pieces(geometry, variant->activation_planes);
   std::copy_n(call->values, call->num_values, parameters.values);
-  const char* failure = text(allow(kernel, plan->tier, group, map.bytes()));
+  const char* failure = text(allow(kernel, plan->tier, group));
   if (failure != nullptr) return failure;
   failure = text(cudaMemsetAsync(call->status, 0, LREORG_CUDA_STATUS_WORDS * 4, stream));
   if (failure != nullptr) return failure;
