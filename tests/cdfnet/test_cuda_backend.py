@@ -52,7 +52,7 @@ class FakeShape:
         self.sizes = sizes
 
     def group(self, *, dtype: str, tier: str, device: int) -> int:
-        return 0 if tier == "grid" else GROUP
+        return GROUP
 
     def weights_bytes(self, *, dtype: str, group: int) -> int:
         return self.program.weights.nbytes
@@ -65,6 +65,7 @@ class FakeProgram:
     weights: np.ndarray
     runs: list[dict[str, Any]]
     reason: str | None
+    refused_from: int
     failing: tuple[int, ...]
 
     def __init__(self, **given: Any) -> None:
@@ -82,7 +83,9 @@ class FakeProgram:
         self.placed = addresses
 
     def plan(self, tokens: int) -> FakePlan:
-        if self.reason is not None:
+        if self.given["tier"] == "grid":
+            raise RuntimeError("the device has no cooperative launch")
+        if self.reason is not None and tokens >= self.refused_from:
             raise RuntimeError(self.reason)
         return FakePlan()
 
@@ -143,6 +146,7 @@ def fake(small: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeProgr
         folded = fold(small.net)
         runs: list[dict[str, Any]] = []  # noqa: RUF012
         reason = None
+        refused_from = 0
         failing = ()
 
     pack = cuda_packing.pack
@@ -173,8 +177,8 @@ def fake(small: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeProgr
     return Program
 
 
-def compiled(small: Any, **choices: Any) -> lf.cdfnet.Engine:
-    return lf.compile(small.net, small.keywords, backend="cuda", **choices)
+def compiled(small: Any, backend: str = "cuda", **choices: Any) -> lf.cdfnet.Engine:
+    return lf.compile(small.net, small.keywords, backend, **choices)
 
 
 def default_run(engine: Any, case: Any) -> Tensor:
@@ -312,9 +316,30 @@ def test_a_kernel_that_gave_up_is_told(small: Any, fake: type[FakeProgram]) -> N
 
 
 def test_what_the_device_refuses_is_told(small: Any, fake: type[FakeProgram]) -> None:
+    fake.reason, fake.refused_from = "too many tokens", 2
+    engine = compiled(small)
+    with pytest.raises(BackendUnavailable, match="cannot run 6 tokens on cpu: too many tokens"):
+        default_run(engine, small)
+
+
+def test_a_network_that_does_not_fit_is_refused_at_once(
+    small: Any, fake: type[FakeProgram]
+) -> None:
     fake.reason = "not enough shared memory"
-    with pytest.raises(BackendUnavailable, match="cannot run 6 tokens on cpu: not enough shared"):
-        default_run(compiled(small), small)
+    with pytest.raises(BackendUnavailable, match=r"cannot run this network on cpu:?.*not enough"):
+        compiled(small)
+
+
+def test_auto_goes_on_to_what_takes_the_network(
+    small: Any, fake: type[FakeProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.reason = "not enough shared memory"
+    entry, *others = registry.BACKENDS
+    anywhere = type(entry)(**{**vars(entry), "devices": None})
+    monkeypatch.setattr(registry, "BACKENDS", (anywhere, *others))
+    assert compiled(small, backend="auto").backend == "cpu"
+    fake.reason = None
+    assert compiled(small, backend="auto").backend == "cuda"
 
 
 def test_a_program_has_a_largest_size(
@@ -340,7 +365,7 @@ def test_the_environment_chooses_the_tier(
     default_run(compiled(small), small)
     assert fake.runs[-1]["tier"] == "cluster"
     monkeypatch.setenv("LREORG_CUDA_TIER", "grid")
-    with pytest.raises(BackendUnavailable, match=r"with tier 'grid'; unset LREORG_CUDA_TIER"):
+    with pytest.raises(BackendUnavailable, match=r"'grid': .* launch; unset LREORG_CUDA"):
         compiled(small)
     monkeypatch.setenv("LREORG_CUDA_TIER", "block")
     with pytest.raises(BackendUnavailable, match=r"is 'block'; unset it or choose one of auto, cl"):

@@ -141,12 +141,8 @@ class CudaRunner:
         )
         # Occupancy is asked of the current device's context.
         with torch.cuda.device(device):
+            _refuse_if_too_large(shape, precision, tier, device)
             group = shape.group(dtype=precision.dtype, tier=tier, device=device.index)
-        if group == 0:
-            raise BackendUnavailable(
-                f"backend 'cuda' cannot run this network on {device} with tier {tier!r}; unset "
-                f"{TIER_VARIABLE} or use another backend."
-            )
         folded = fold(net)
         blob = cuda_packing.pack(folded, precision.dtype, group)
         expected = shape.weights_bytes(dtype=precision.dtype, group=group)
@@ -302,6 +298,30 @@ class _Prepared:
                 f"backend 'cuda' cannot run {tokens} tokens on {self._device}: {error}; use "
                 "another backend."
             ) from error
+
+
+def _refuse_if_too_large(
+    shape: _native.CudaShape, precision: Precision, tier: str, device: torch.device
+) -> None:
+    """What a device has too little shared memory for is known before weights are packed."""
+    from lreorg_fast import _native
+
+    program = _native.CudaProgram(
+        shape=shape,
+        dtype=precision.dtype,
+        exact=precision.exact,
+        tier=tier,
+        device=device.index,
+        steps=[("disentangle", [(0, -1, 0, 1, 2)])],
+        num_values=3,
+    )
+    try:
+        program.plan(1)
+    except RuntimeError as error:
+        raise BackendUnavailable(
+            f"backend 'cuda' cannot run this network on {device} with tier {tier!r}: {error}; "
+            f"unset {TIER_VARIABLE} or use another backend."
+        ) from error
 
 
 def _described(plan: _native.CudaPlan) -> dict[str, Any]:

@@ -81,11 +81,28 @@ def build(
     if name != "auto":
         info = _named(name, precision)
         return info.name, info.build(net, keywords, precision)
-    chosen = _automatic(precision, next(net.parameters()).device.type)
-    tiers = [Tier(info.name, info.build(net, keywords, precision), most) for info, most in chosen]
+    tiers = _built(net, keywords, precision)
     if len(tiers) == 1:
         return tiers[0].backend, tiers[0].runner
     return tiers[0].backend, TieredRunner(tiers, CROSSOVERS_FROM)
+
+
+def _built(net: CDFNet, keywords: Mapping[str, Tensor], precision: Precision) -> list[Tier]:
+    """What "auto" takes. A backend may run here in general and yet not take this network, which is
+    known only once it has tried; then the next one is asked."""
+    refused: dict[str, str] = {}
+    runners: dict[str, Runner] = {}
+    while True:
+        chosen = _automatic(precision, next(net.parameters()).device.type, refused)
+        for info, _ in chosen:
+            try:
+                if info.name not in runners:
+                    runners[info.name] = info.build(net, keywords, precision)
+            except BackendUnavailable as error:
+                refused[info.name] = str(error).rstrip(".")
+                break
+        else:
+            return [Tier(info.name, runners[info.name], most) for info, most in chosen]
 
 
 def _named(name: str, precision: Precision) -> BackendInfo:
@@ -107,12 +124,15 @@ def _named(name: str, precision: Precision) -> BackendInfo:
     return info
 
 
-def _automatic(precision: Precision, device: str) -> list[tuple[BackendInfo, int | None]]:
-    """The backends of an engine, each with the most tokens that it takes."""
+def _automatic(
+    precision: Precision, device: str, refused: Mapping[str, str]
+) -> list[tuple[BackendInfo, int | None]]:
+    """The backends of an engine, each with the most tokens that it takes; none that refused the
+    network, by name with the reason."""
     passed_over: list[str] = []
     runnable: list[BackendInfo] = []
     for info in BACKENDS:
-        reason = _passed_over(info, precision, device)
+        reason = refused.get(info.name) or _passed_over(info, precision, device)
         if reason is None:
             runnable.append(info)
         elif not runnable:
