@@ -1,8 +1,8 @@
 """CDFNet's passes for training: its own parameters, gradients in constant memory.
 
 The parameters are folded as ``folding.py`` does, but in differentiable torch, so that gradients
-reach them under their names; the blocks then run as one op (``coupling.py``) that keeps only its
-results and recomputes every block's input from its output.
+reach them under their names; the blocks then run as one op (``coupling_ops.py``) that keeps only
+its results and recomputes every block's input from its output.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lreorg_fast.cdfnet.coupling import (
-    HIDDEN_LAYERS,
-    Weights,
-    coupling_forward,
-    coupling_inverse,
-)
+from lreorg_fast.cdfnet.coupling import HIDDEN_LAYERS, Weights
+from lreorg_fast.cdfnet.coupling_ops import coupling_forward, coupling_inverse
 from lreorg_fast.cdfnet.reference import Block, CDFNet, DenseSubnet
 from lreorg_fast.errors import ConfigError
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lreorg_fast.cdfnet.backends.base import Precision, Run
-from lreorg_fast.cdfnet.coupling import TritonSteps, Weights, kernels, run
+from lreorg_fast.cdfnet.coupling import Weights, run
+from lreorg_fast.cdfnet.coupling_triton import TritonSteps, kernels
 from lreorg_fast.cdfnet.folding import CONDITION_ROLES, FoldedCDFNet, KeywordFold, fold
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.replay import Replayed

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import lreorg_fast as lf
-from lreorg_fast.cdfnet import coupling
+from lreorg_fast.cdfnet import coupling_ops, coupling_triton
 from lreorg_fast.cdfnet.training_pass import TrainingPass
 from lreorg_fast.errors import BackendUnavailable, ConfigError
 from tolerances import tolerance
@@ -20,7 +20,7 @@ DOUBLE = torch.float64
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(coupling.INTERPRETER_VARIABLE, raising=False)
+    monkeypatch.delenv(coupling_ops.INTERPRETER_VARIABLE, raising=False)
 
 
 def random_net(config: lf.CDFNetConfig, dtype: torch.dtype = torch.float32) -> lf.CDFNet:
@@ -87,7 +87,7 @@ def test_gradients_are_exact() -> None:
     assert torch.autograd.gradcheck(TrainingPass(net).fuse, (f, s, k))
 
 
-@pytest.mark.parametrize("op", [coupling.coupling_forward, coupling.coupling_inverse])
+@pytest.mark.parametrize("op", [coupling_ops.coupling_forward, coupling_ops.coupling_inverse])
 def test_gradients_of_every_folded_weight_are_exact(op: Any) -> None:
     arguments = op_arguments(DOUBLE)
     assert torch.autograd.gradcheck(op, arguments, atol=1e-6)
@@ -102,7 +102,7 @@ def op_arguments(dtype: torch.dtype) -> tuple[Any, ...]:
     return (*leaves[:2], index, *leaves[2:], 2.0, dtype)
 
 
-@pytest.mark.parametrize("op", [coupling.coupling_forward, coupling.coupling_inverse])
+@pytest.mark.parametrize("op", [coupling_ops.coupling_forward, coupling_ops.coupling_inverse])
 def test_opcheck(op: Any) -> None:
     torch.library.opcheck(op, op_arguments(torch.float32))
 
@@ -112,7 +112,7 @@ def test_opcheck_of_the_backward(inverse: bool) -> None:
     h1, h2, *others = op_arguments(torch.float32)
     plain = [x.detach() if isinstance(x, Tensor) else x for x in others]
     streams = [x.detach() for x in (h1, h2, h2, h1)]
-    torch.library.opcheck(coupling.coupling_backward, (*streams, *plain, inverse))
+    torch.library.opcheck(coupling_ops.coupling_backward, (*streams, *plain, inverse))
 
 
 def test_compiles_as_one_graph() -> None:
@@ -193,4 +193,4 @@ def test_wrong_inputs_are_explained() -> None:
 def test_a_missing_triton_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
     with pytest.raises(BackendUnavailable, match="pip install triton"):
-        coupling.kernels()
+        coupling_triton.kernels()

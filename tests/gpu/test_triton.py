@@ -14,7 +14,7 @@ from cdfnet.conftest import Golden, load_golden
 from torch import Tensor
 
 import lreorg_fast as lf
-from lreorg_fast.cdfnet import coupling
+from lreorg_fast.cdfnet import coupling_ops
 from lreorg_fast.cdfnet.replay import Replayed
 from lreorg_fast.cdfnet.training_pass import TrainingPass
 from tolerances import tolerance
@@ -70,7 +70,7 @@ def test_rounded_products_point_the_same_way(products: torch.dtype) -> None:
     assert 1e-5 < error < tolerance("recomputed gradient", str(products).removeprefix("torch."))
 
 
-@pytest.mark.parametrize("op", [coupling.coupling_forward, coupling.coupling_inverse])
+@pytest.mark.parametrize("op", [coupling_ops.coupling_forward, coupling_ops.coupling_inverse])
 def test_opcheck(op: Any) -> None:
     net = on_gpu(lf.CDFNetConfig(32, 4, 2, 3))
     weights = TrainingPass(net).weights(torch.randn(2, 4, device="cuda")).tensors()
