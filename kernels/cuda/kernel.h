@@ -130,7 +130,9 @@ struct Consumer {
   }
 
   LREORG_DEVICE void finish() {
-    const bool failed = watchdog.failed();
+    // Another block's failure too: what it pushed since then is not known, and it may own no column
+    // to say so in. It wrote the status before it arrived at the meetings after that.
+    const bool failed = watchdog.failed() || load_acquire(parameters.status) != 0;
     for (unsigned unit = thread(); unit < units(); unit += kConsumers) {
       const float2 nothing_known = {kNotANumber, kNotANumber};
       store(lane_now->out1, unit, failed ? nothing_known : stream(0)[unit]);

@@ -142,8 +142,15 @@ cudaError_t allow(const void* kernel, std::int32_t tier, unsigned group) {
   return status;
 }
 
-// Whether the device can hold one cluster of this size.
+// Whether the device can hold one cluster of this size, with code that knows clusters: what a
+// driver compiled from an older architecture's PTX runs on newer devices too, and would trap there.
 bool cluster_runs(const void* kernel, unsigned group, unsigned shared_bytes) {
+  cudaFuncAttributes loaded = {};
+  if (cudaFuncGetAttributes(&loaded, kernel) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  if (loaded.ptxVersion < 90) return false;
   Launch launch(LREORG_CUDA_CLUSTER, group, 1, shared_bytes, nullptr);
   int clusters = 0;
   if (allow(kernel, LREORG_CUDA_CLUSTER, group) == cudaSuccess &&
@@ -201,8 +208,10 @@ const char* choose(const LreorgCudaShape& shape, std::int32_t weight_type, std::
       return nullptr;
     }
     if (!automatic) {
-      return device->major < 9 ? "clusters need compute capability 9.0 or newer"
-                               : "no cluster fits: dim or growth is too large for shared memory";
+      return device->major < 9
+                 ? "clusters need compute capability 9.0 or newer"
+                 : "no cluster fits (dim or growth is too large for shared memory, or the "
+                   "kernels were not built for 9.0 or newer)";
     }
   }
   if (automatic || tier == LREORG_CUDA_GRID) {

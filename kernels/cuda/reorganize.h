@@ -57,7 +57,7 @@ struct LreorgCudaPlan {
 };
 
 // Words of LreorgCudaCall::status. The first is nonzero where a wait inside a kernel took longer
-// than about two seconds: the results of that group are NaN, and the others say where.
+// than about two seconds: the results of that group, at least, are NaN, and the others say where.
 enum LreorgCudaStatus : int32_t {
   LREORG_CUDA_STATUS_FAILED = 0,    // 1: weights did not arrive, 2: other blocks did not
   LREORG_CUDA_STATUS_BLOCK = 1,     // thread block

@@ -18,15 +18,17 @@ struct Watchdog {
   unsigned step = 0;
   unsigned layer = 0;
   unsigned phase = 0;
+  mutable bool over = false;  // this thread has given up: even a look at a barrier may sleep
 
   LREORG_DEVICE bool failed() const { return *gave_up != 0; }
 
   template <class Ready>
   LREORG_DEVICE void await(Ready&& ready, unsigned reason, unsigned expected) const {
-    if (ready()) return;
+    if (over || ready()) return;
     const std::uint64_t start = time_ns();
     while (!ready()) {
-      if (failed()) return;
+      over = failed();
+      if (over) return;
       if (time_ns() - start > kPatienceNs) return report(reason, expected);
     }
   }
@@ -39,6 +41,7 @@ struct Watchdog {
   }
 
   LREORG_DEVICE void report(unsigned reason, unsigned expected) const {
+    over = true;
     *gave_up = 1;
     if (load_acquire(status) != 0) return;  // what failed first matters
     status[LREORG_CUDA_STATUS_BLOCK] = block_index();

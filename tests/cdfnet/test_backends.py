@@ -126,6 +126,16 @@ def test_a_fault_of_either_tier_is_told(small: Any, two: Any) -> None:
         filled(engine, small, 9)
 
 
+def test_a_fault_of_the_tier_that_did_not_run_is_not_told(small: Any, two: Any) -> None:
+    few, many = two
+    few.reason, many.value = "the kernel gave up", float("nan")
+    engine = lf.compile(small.net, small.keywords)
+    filled(engine, small, 1)
+    with pytest.raises(lf.errors.PrivacyError) as raised:
+        filled(engine, small, 9)
+    assert "gave up" not in str(raised.value)
+
+
 def test_auto_passes_over_what_cannot_run(
     small: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -66,6 +66,7 @@ class FakeProgram:
     runs: list[dict[str, Any]]
     reason: str | None
     refused_from: int
+    kept: list[tuple[Tensor, Any]]
     failing: tuple[int, ...]
 
     def __init__(self, **given: Any) -> None:
@@ -147,6 +148,7 @@ def fake(small: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeProgr
         runs: list[dict[str, Any]] = []  # noqa: RUF012
         reason = None
         refused_from = 0
+        kept: list[tuple[Tensor, Any]] = []  # noqa: RUF012
         failing = ()
 
     pack = cuda_packing.pack
@@ -169,6 +171,8 @@ def fake(small: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeProgr
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     stream = types.SimpleNamespace(cuda_stream=STREAM)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda x, on: Program.kept.append((x, on)))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "fake")
     entry, *others = registry.BACKENDS
     assert entry.name == "cuda"
@@ -286,6 +290,21 @@ def test_nothing_to_do_copies_the_latent(small: Any, fake: type[FakeProgram]) ->
     assert torch.equal(made, s)
     assert made.data_ptr() != s.data_ptr()
     assert not fake.runs
+
+
+def test_memory_is_kept_for_the_streams_that_read_it(
+    small: Any, fake: type[FakeProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = compiled(small)
+    default_run(engine, small)
+    default_run(engine, small)
+    first = [on.cuda_stream for _, on in fake.kept]
+    assert set(first) == {STREAM}
+    assert {x.numel() for x, _ in fake.kept} >= {fake.weights.size}
+    other = types.SimpleNamespace(cuda_stream=STREAM + 1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: other)
+    default_run(engine, small)
+    assert [on.cuda_stream for _, on in fake.kept] == first + [STREAM + 1] * len(first)
 
 
 def test_new_keywords_share_the_weights(small: Any, fake: type[FakeProgram]) -> None:

@@ -2,9 +2,9 @@
 
 Weights are packed and uploaded once, a plan's program once per plan. A call takes its memory from
 torch's allocator and queues its launches on torch's current stream; nothing in it waits for the
-device, so it can be captured in a CUDA graph. Memory that a call has used goes back to the
-allocator while the kernels may still be running, which is safe because the allocator hands it out
-again to the same stream only.
+device, so it can be captured in a CUDA graph, which the engine must outlive. Memory that a call has
+used goes back to the allocator while the kernels may still be running, which is safe because the
+allocator hands it out again to the same stream only; of the weights it is told who reads them.
 """
 
 from __future__ import annotations
@@ -245,6 +245,7 @@ class _Prepared:
         blob, table, on_steps, on_lanes = (tensor.data_ptr() for tensor in self._held)
         self._program.place(weights=blob, constants=table, steps=on_steps, lanes=on_lanes)
         self._plans: dict[int, _native.CudaPlan] = {}
+        self._streams: set[int] = set()
 
     def __call__(self, inputs: Sequence[Tensor]) -> _Call:
         tokens = len(inputs[0])
@@ -258,6 +259,8 @@ class _Prepared:
     def _queue(self, inputs: list[Tensor], tokens: int) -> _Call:
         from lreorg_fast import _native
 
+        stream = torch.cuda.current_stream(self._device)
+        self._keep_for(stream)
         plan = self._sizes(tokens)
         made = {i: torch.empty_like(inputs[0]) for i in self._plan.outputs}
         between = [i for i in range(len(inputs), self._plan.num_values) if i not in made]
@@ -277,9 +280,17 @@ class _Prepared:
                 values=[address[i] for i in range(self._plan.num_values)],
                 scratch=start + stride * len(between),
                 status=status.data_ptr(),
-                stream=torch.cuda.current_stream(self._device).cuda_stream,
+                stream=stream.cuda_stream,
             )
         return _Call(list(made.values()), status, {"tokens": tokens, **_described(plan)})
+
+    def _keep_for(self, stream: torch.cuda.Stream) -> None:
+        """Tells the allocator that this stream reads what another one's may have been given."""
+        if stream.cuda_stream in self._streams or torch.cuda.is_current_stream_capturing():
+            return
+        for tensor in self._held:
+            tensor.record_stream(stream)
+        self._streams.add(stream.cuda_stream)
 
     def _sizes(self, tokens: int) -> _native.CudaPlan:
         # Two threads may both ask; they store equal things.

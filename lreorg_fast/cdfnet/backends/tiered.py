@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class TieredRunner:
         """``source`` says where the numbers of tokens come from, for build_info."""
         self._tiers = tuple(tiers)
         self._source = source
+        self._ran = threading.local()
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +58,7 @@ class TieredRunner:
 
         def run(inputs: Sequence[Tensor]) -> list[Tensor]:
             tier = self._tier(len(inputs[0]))
+            self._ran.runner = tier.runner
             # Two threads may both prepare; they store equal things.
             if tier.backend not in prepared:
                 prepared[tier.backend] = tier.runner.prepare(plan)
@@ -64,11 +67,8 @@ class TieredRunner:
         return run
 
     def fault(self) -> str | None:
-        for tier in self._tiers:
-            reason = tier.runner.fault() if isinstance(tier.runner, ReportsFaults) else None
-            if reason is not None:
-                return reason
-        return None
+        runner = getattr(self._ran, "runner", None)
+        return runner.fault() if isinstance(runner, ReportsFaults) else None
 
     def build_info(self) -> dict[str, Any]:
         tiers = [
