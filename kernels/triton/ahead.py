@@ -13,7 +13,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lreorg_fast.kernels.triton import kernels, launch
+from lreorg_fast.kernels.triton import launch
+from lreorg_fast.kernels.triton.coupling_kernels import add_kernel, scale_shift_kernel
+from lreorg_fast.kernels.triton.hidden_kernels import hidden_gradient_kernel, hidden_kernel
 
 WARP = 32
 STRIDE_ALIGNMENT = 16  # what Triton's own launches tell the compiler about pointers and sizes
@@ -119,7 +121,7 @@ def _add_variants(tile: launch.Tile) -> list[Variant]:
         }
         constants = {f"direct_{unit}": 1, f"output_{unit}": 1}
         name = f"add_{role}_{tile.rows}x{tile.columns}"
-        made.append(Variant(name, kernels.add_kernel, tile, settings, constants))
+        made.append(Variant(name, add_kernel, tile, settings, constants))
     return made
 
 
@@ -139,15 +141,15 @@ def _scale_shift_variants(tile: launch.Tile) -> list[Variant]:
                 parts = ["dense" if hidden else "condition", "inverse" if inverse else "forward"]
                 parts += ["gradient"] if gradient else []
                 name = f"scale_shift_{'_'.join(parts)}_{tile.rows}x{tile.columns}"
-                made.append(Variant(name, kernels.scale_shift_kernel, tile, settings))
+                made.append(Variant(name, scale_shift_kernel, tile, settings))
     return made
 
 
 def _hidden_variants(tile: launch.Tile, growth: int) -> list[Variant]:
     settings = {"SLOPE": 0.01, "GROWTH": launch.padded_growth(growth)}
     return [
-        Variant(f"hidden_{tile.rows}", kernels.hidden_kernel, tile, settings),
-        Variant(f"hidden_gradient_{tile.rows}", kernels.hidden_gradient_kernel, tile, settings),
+        Variant(f"hidden_{tile.rows}", hidden_kernel, tile, settings),
+        Variant(f"hidden_gradient_{tile.rows}", hidden_gradient_kernel, tile, settings),
     ]
 
 
@@ -159,7 +161,7 @@ def _type(name: str, variant: Variant, products: torch.dtype) -> str:
     if name == "index":
         return "*i32"
     # The hidden layers' gradient is read by products; a stream's is not.
-    rounded_gradient = name == "gradient" and variant.kernel is kernels.hidden_gradient_kernel
+    rounded_gradient = name == "gradient" and variant.kernel is hidden_gradient_kernel
     if name in STREAMS and not rounded_gradient:
         return "*fp32"
     return POINTER_TYPES[products]

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lreorg_fast.kernels.triton import kernels
+from lreorg_fast.kernels.triton.coupling_kernels import add_kernel, scale_shift_kernel
+from lreorg_fast.kernels.triton.hidden_kernels import hidden_gradient_kernel, hidden_kernel
 
 # What triton.jit decided when the kernels were imported.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
@@ -81,7 +82,7 @@ def add(
     second, second_weights = (source, direct) if hidden is None else (hidden, output)
     assert second_weights is not None
     _launch(
-        kernels.add_kernel,
+        add_kernel,
         (_tiles(rows, tile.rows), _tiles(width, tile.columns)),
         tile,
         source,
@@ -146,7 +147,7 @@ def scale_shift(
     rows, width = target.shape
     tile = _tile(SCALE_SHIFT_TILES, rows, width, 1, source)
     _launch(
-        kernels.scale_shift_kernel,
+        scale_shift_kernel,
         (_tiles(rows, tile.rows), _tiles(width, tile.columns)),
         tile,
         source,
@@ -198,7 +199,7 @@ def hidden_layers(
             _wide_layers(out, source, *parts, slope=slope)
         return hidden
     _launch_chain(
-        kernels.hidden_kernel,
+        hidden_kernel,
         source,
         growth,
         subnets,
@@ -233,7 +234,7 @@ def hidden_gradient(
             _wide_gradients(out, *parts, slope=slope)
         return gradient
     _launch_chain(
-        kernels.hidden_gradient_kernel,
+        hidden_gradient_kernel,
         output_gradient[0],
         growth,
         subnets,

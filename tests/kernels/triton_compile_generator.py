@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lreorg_fast.kernels.triton import generator
+from lreorg_fast.kernels.triton import generator_kernels as kernels
 
 # Stands for a tensor or a number that Triton is told to be a multiple of 16.
 MAP, VECTOR, TABLE, NUMBER = "*bf16", "*fp32", "*i32", "i32"
@@ -79,13 +79,13 @@ FINISH = {
     "BLOCK_C": 128,
 }
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "styles": (generator._product_kernel, PRODUCT),
-    "demodulation": (generator._product_kernel, {**PRODUCT, "offsets": None}),
-    "modulate": (generator._modulate_kernel, MODULATE),
-    "finish": (generator._finish_kernel, FINISH),
-    "last finish": (generator._finish_kernel, {**FINISH, "next_style": None, "noise": None}),
-    "up finish": (generator._up_finish_kernel, UP_FINISH),
-    "float32 up finish": (generator._up_finish_kernel, {**UP_FINISH, "x": VECTOR, "out": VECTOR}),
+    "styles": (kernels.product_kernel, PRODUCT),
+    "demodulation": (kernels.product_kernel, {**PRODUCT, "offsets": None}),
+    "modulate": (kernels.modulate_kernel, MODULATE),
+    "finish": (kernels.finish_kernel, FINISH),
+    "last finish": (kernels.finish_kernel, {**FINISH, "next_style": None, "noise": None}),
+    "up finish": (kernels.up_finish_kernel, UP_FINISH),
+    "float32 up finish": (kernels.up_finish_kernel, {**UP_FINISH, "x": VECTOR, "out": VECTOR}),
 }
 
 
