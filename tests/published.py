@@ -68,6 +68,22 @@ def image(name, n, h, w):
     return uniform(name, (n, 3, h, w), -1.0, 1.0)
 
 
+def photo(name, h, w):
+    """A ``[h, w, 3]`` uint8 picture with structure at several scales; integer arithmetic only.
+
+    Cells of 8x8 pixels, then five times the mean with its neighbours above, left and both (rolled
+    around, ``// 4``), then a fine noise truncated toward zero; clipped.
+    """
+    cells = uniform(name, (-(-h // 8), -(-w // 8), 3), 0, 256).astype(np.uint8)
+    picture = cells.repeat(8, axis=0).repeat(8, axis=1)[:h, :w].astype(np.int32)
+    for _ in range(5):
+        above = np.roll(picture, 1, axis=0)
+        left, both = np.roll(picture, 1, axis=1), np.roll(above, 1, axis=1)
+        picture = (picture + above + left + both) // 4
+    picture = picture + uniform(name + ".fine", (h, w, 3), -12, 12).astype(np.int32)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
 def value(key, shape, keys, family="plain", floating=True):
     """The array for one entry, or None where the module's own value stays."""
     head, _, last = key.rpartition(".")
