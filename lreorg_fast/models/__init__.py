@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from lreorg_fast.models.adaface import AdaFaceConfig, AdaFaceNet
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
+from lreorg_fast.models.identity_view import arcface_view
+from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
 __all__ = [
+    "AdaFaceConfig",
+    "AdaFaceNet",
     "BackboneConfig",
     "E4EConfig",
     "E4EEncoder",
     "FaceBackbone",
+    "IResNet",
+    "IResNetConfig",
     "StyleGAN2Config",
     "StyleGAN2Generator",
+    "arcface_view",
 ]

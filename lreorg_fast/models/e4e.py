@@ -15,8 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.models.backbone import input_layer, residual_body
 from lreorg_fast.models.layers import EqualLinear
+from lreorg_fast.models.residual import (
+    check_groups,
+    check_pictures,
+    input_layer,
+    residual_body,
+)
 
 _COARSE_ROWS, _MIDDLE_ROWS = 3, 7  # rows 0-2 read the coarsest map, 3-6 the middle one
 
@@ -40,19 +45,12 @@ class E4EConfig:
             raise ConfigError(
                 f"input_size is {self.input_size}, but must be a power of two from 32"
             )
-        if len(self.widths) != 4 or len(self.units) != 4:
-            raise ConfigError("widths and units must have four entries each")
         sizes = (self.num_ws, self.style_dim, self.style_channels, self.stem)
-        if min(*sizes, *self.widths, *self.units) < 1:
-            raise ConfigError("every size of an encoder must be at least 1")
+        check_groups(self.widths, self.units, sizes)
 
     def check(self, x: Tensor) -> None:
         """ConfigError unless ``x`` is ``(N, 3, input_size, input_size)``."""
-        size = self.input_size
-        if x.dim() != 4 or x.shape[1:] != (3, size, size):
-            raise ConfigError(
-                f"the encoder takes pictures of shape (N, 3, {size}, {size}), not {tuple(x.shape)}"
-            )
+        check_pictures(x, self.input_size, "encoder")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
