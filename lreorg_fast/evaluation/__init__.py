@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from lreorg_fast.evaluation.fid import (
+    FeatureStatistics,
+    inception_statistics,
+    prepare_pictures,
+)
 from lreorg_fast.evaluation.figures import (
     Figure,
     bootstrap_interval,
@@ -25,12 +30,15 @@ from lreorg_fast.evaluation.metrics import (
 
 __all__ = [
     "AttributePreservation",
+    "FeatureStatistics",
     "Figure",
     "attribute_preservation",
     "bootstrap_interval",
     "cosine_similarity",
     "frechet_distance",
+    "inception_statistics",
     "mean_figure",
+    "prepare_pictures",
     "protection_success_rate",
     "rank_first_rate",
     "rank_last_rate",

@@ -6,6 +6,7 @@ from lreorg_fast.models.adaface import AdaFaceConfig, AdaFaceNet
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.identity_view import arcface_view
+from lreorg_fast.models.inception import FidInception
 from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
@@ -16,6 +17,7 @@ __all__ = [
     "E4EConfig",
     "E4EEncoder",
     "FaceBackbone",
+    "FidInception",
     "IResNet",
     "IResNetConfig",
     "StyleGAN2Config",
