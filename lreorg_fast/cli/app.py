@@ -70,7 +70,8 @@ def _explain(context: click.Context, message: str) -> None:
 EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
-  1    a face was filled or a file refused; doctor: something required is broken
+  1    a face was filled or a file refused; doctor: something required is broken; weights verify:
+       a file is damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -94,10 +95,12 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, demo, doctor
+    from lreorg_fast.cli import anonymize, demo, doctor, weights
 
-    for verb in (demo.demo, anonymize.anonymize, doctor.doctor):
+    for verb in (demo.demo, anonymize.anonymize, doctor.doctor, weights.weights):
         lreorg.add_command(debug_option(verb))
+    for verb in weights.weights.commands.values():
+        debug_option(verb)
 
 
 _add_verbs()

@@ -66,16 +66,20 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, visible: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left on stderr, driven by (done, total)."""
+def progress_bar(
+    what: str, visible: bool, of_bytes: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left on stderr, driven by (done, total): things, or bytes."""
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
+        TransferSpeedColumn,
     )
     from rich.text import Text
 
@@ -84,9 +88,13 @@ def progress_bar(what: str, visible: bool) -> Iterator[Callable[[int, int], None
             return Text("" if task.speed is None else f"{task.speed:.1f}/s")
 
     console = _console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate())
+    counted = (
+        (DownloadColumn(), TransferSpeedColumn()) if of_bytes else (MofNCompleteColumn(), Rate())
+    )
     bar = Progress(
-        *columns,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *counted,
         TimeRemainingColumn(),
         console=console,
         disable=not (visible and console.is_terminal),
