@@ -191,8 +191,24 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         # The base class lets ftp: pass and words its own error for other schemes.
         target = headers.get("Location")
         if target is not None:
-            check_address(urllib.parse.urljoin(req.full_url, target), self._allow_local_http)
+            try:
+                target = urllib.parse.urljoin(req.full_url, target)
+            except ValueError:
+                raise Refused(f"it leads to {target!r:.200}, which is not an address") from None
+            check_address(target, self._allow_local_http)
         return super().http_error_302(req, fp, code, msg, headers)
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Any,
+        newurl: str,
+    ) -> urllib.request.Request:
+        # The base class knows 308 from Python 3.11 on only.
+        return urllib.request.Request(newurl, headers=dict(req.headers), unverifiable=True)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 

@@ -1,0 +1,412 @@
+"""Fetching over HTTP from servers that break, lie, redirect and change their minds."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import socket
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from weights_server import Resource, Server
+
+import lreorg_fast as lf
+from lreorg_fast.errors import CheckpointError, ConfigError, OutputError
+from lreorg_fast.weights import cache as caching
+from lreorg_fast.weights.download import ATTEMPTS, MAX_REDIRECTS, TIMEOUT
+from lreorg_fast.weights.registry import Licence, PublishedFile, published_files
+
+CONTENT = bytes(range(256)) * 9000  # more than two pieces of what is read at once
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FREE = Licence("MIT", "yes", "none")
+
+
+def entry(*mirrors: str, **changes: Any) -> PublishedFile:
+    values = {
+        "name": "toy",
+        "title": "a toy",
+        "purpose": "generator",
+        "architecture": "stylegan2",
+        "loader": "load_generator",
+        "licence": FREE,
+        "paper": "none",
+        "repository": "none",
+        "file": "toy.pt",
+        "bytes": len(CONTENT),
+        "sha256": SHA256,
+        "mirrors": mirrors,
+        "by_hand": None,
+        "source": ("this test",),
+        "checked": "here",
+    }
+    return PublishedFile(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def fetch(file: PublishedFile, **options: Any) -> Path:
+    """Without waiting: the pauses that were asked for are in ``fetch.waits``."""
+    waits: list[float] = []
+    options.setdefault("sleep", waits.append)
+    fetch.waits = waits  # type: ignore[attr-defined]
+    return lf.weights.fetch(file, allow_local_http=True, **options)
+
+
+def folder(cache: Path) -> Path:
+    return cache / "weights" / "toy"
+
+
+def names(cache: Path) -> set[str]:
+    return {path.name for path in folder(cache).iterdir()} - {".lock"}
+
+
+def test_a_file_comes_whole_private_and_recorded(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    calls: list[tuple[int, int]] = []
+    path = fetch(entry(server.url("/a")), progress=lambda *both: calls.append(both))
+    assert path == folder(cache) / "toy.pt"
+    assert path.read_bytes() == CONTENT
+    assert names(cache) == {"toy.pt", "record.json"}
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert calls == sorted(calls)
+    for private in (cache, cache / "weights", folder(cache)):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    record = json.loads((folder(cache) / "record.json").read_text())
+    assert record["sha256"] == SHA256
+    assert record["origin"] == server.url("/a")
+
+
+def test_the_second_time_nothing_is_asked(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    file = entry(server.url("/a"))
+    assert fetch(file) == fetch(file)
+    assert len(server.requests) == 1
+
+
+def test_a_cut_connection_is_taken_up_where_it_ended(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT, cut_after=[1_200_000, 500_000])
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert server.requests[1:] == [
+        ("/a", "bytes=1200000-", '"one"'),
+        ("/a", "bytes=1700000-", '"one"'),
+    ]
+    assert fetch.waits == [1.0, 2.0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ranges": False}, {"etag": None}, {"etag": 'W/"weak"'}],
+    ids=["no ranges", "no etag", "weak etag"],
+)
+def test_where_the_rest_cannot_be_proven_all_is_asked_again(
+    cache: Path, server: Server, changes: dict[str, Any]
+) -> None:
+    server.resources["/a"] = Resource(CONTENT, cut_after=[1000], **changes)
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_a_file_that_changed_meanwhile_is_asked_anew(cache: Path, server: Server) -> None:
+    other = Resource(b"x" * len(CONTENT), cut_after=[1000])
+    server.resources["/a"] = other
+
+    def change() -> None:
+        if len(server.requests) == 2:
+            other.content, other.etag = CONTENT, '"two"'
+
+    other.before = change
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_another_range_is_asked_anew(cache: Path, server: Server) -> None:
+    server.resources["/a"] = resource = Resource(CONTENT, cut_after=[1000])
+
+    def lie() -> None:
+        if len(server.requests) == 2:  # a whole answer that calls itself a part
+            resource.status = 206
+            resource.ranges = False
+        else:
+            resource.status = 200
+
+    resource.before = lie
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert server.requests[2][1] is None
+
+
+def test_a_part_that_is_too_long_is_thrown_away(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    folder(cache).mkdir(parents=True)
+    (folder(cache) / "toy.pt.part").write_bytes(CONTENT + b"more")
+    (folder(cache) / "toy.pt.part.json").write_text(
+        json.dumps({"url": server.url("/a"), "etag": '"one"'})
+    )
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert [asked for _, asked, _ in server.requests] == [f"bytes={len(CONTENT) + 4}-", None]
+
+
+def test_attempts_are_bounded_and_what_came_stays(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT, cut_after=[10] * 100)
+    with pytest.raises(
+        CheckpointError, match=f"ended after 50 of {len(CONTENT)} bytes, {ATTEMPTS}"
+    ):
+        fetch(entry(server.url("/a")))
+    assert len(server.requests) == ATTEMPTS
+    assert (folder(cache) / "toy.pt.part").stat().st_size == 10 * ATTEMPTS
+    assert caching.state_of(entry(server.url("/a"))) == "partial"
+
+
+def test_a_wrong_digest_names_both_and_leaves_nothing(cache: Path, server: Server) -> None:
+    wrong = CONTENT[:-1] + b"!"
+    server.resources["/a"] = Resource(wrong)
+    with pytest.raises(CheckpointError) as error:
+        fetch(entry(server.url("/a")))
+    assert SHA256 in str(error.value)
+    assert hashlib.sha256(wrong).hexdigest() in str(error.value)
+    assert names(cache) == set()
+
+
+def test_the_next_mirror_is_tried_and_every_reason_told(cache: Path, server: Server) -> None:
+    server.resources["/bad"] = Resource(b"short")
+    server.resources["/good"] = Resource(CONTENT)
+    urls = [server.url(path) for path in ("/gone", "/bad", "/good")]
+    assert fetch(entry(*urls)).read_bytes() == CONTENT
+    shutil.rmtree(cache)
+    with pytest.raises(CheckpointError) as error:
+        fetch(entry(*urls[:2]))
+    assert f"{urls[0]}: it answered 404" in str(error.value)
+    assert f"{urls[1]}: it has 5 bytes and not {len(CONTENT)}" in str(error.value)
+    assert "lreorg weights add FILE --as toy" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("resource", "requests"),
+    [
+        (Resource(b"<html>not here</html>", 404, content_type="text/html"), 1),
+        (Resource(CONTENT, 403), 1),
+        (Resource(CONTENT, 503), ATTEMPTS),
+    ],
+    ids=["404", "403", "503"],
+)
+def test_an_error_page_is_no_file(
+    cache: Path, server: Server, resource: Resource, requests: int
+) -> None:
+    server.resources["/a"] = resource
+    with pytest.raises(CheckpointError, match=f"it answered {resource.status}"):
+        fetch(entry(server.url("/a")))
+    assert len(server.requests) == requests
+    assert names(cache) == set()
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        Resource(b"anything at all", content_type="text/html; charset=utf-8"),
+        Resource(b"\n <!DOCTYPE html><title>Quota exceeded</title>"),
+        Resource(b"<html><body>Sign in"),
+    ],
+    ids=["by type", "by doctype", "by tag"],
+)
+def test_a_web_page_instead_of_the_file(cache: Path, server: Server, resource: Resource) -> None:
+    server.resources["/a"] = resource
+    with pytest.raises(CheckpointError, match="a web page instead of the file"):
+        fetch(entry(server.url("/a"), bytes=None, sha256=None))
+    assert names(cache) == set()
+
+
+def test_a_redirect_is_followed(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(status=302, location="/b")
+    server.resources["/b"] = Resource(status=307, location=server.url("/c"))
+    server.resources["/c"] = Resource(CONTENT, cut_after=[1000])
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert server.requests[-1] == ("/c", "bytes=1000-", '"one"')
+
+
+def test_a_circle_of_redirects_ends(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(status=302, location="/b")
+    server.resources["/b"] = Resource(status=302, location="/a")
+    with pytest.raises(CheckpointError, match="redirects more than"):
+        fetch(entry(server.url("/a")))
+    assert len(server.requests) <= 2 * MAX_REDIRECTS
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,x", "http://192.0.2.1/a", "http://evil@[/a"],
+)
+def test_a_redirect_away_from_https_is_refused(cache: Path, server: Server, place: str) -> None:
+    server.resources["/a"] = Resource(status=302, location=place)
+    with pytest.raises(CheckpointError, match=r"only https is followed|is not an address"):
+        fetch(entry(server.url("/a")))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/a", "http://192.0.2.1/a"])
+def test_plain_http_is_refused_unless_asked_for_and_local(
+    cache: Path, server: Server, url: str
+) -> None:
+    with pytest.raises(CheckpointError, match="only https is followed"):
+        lf.weights.fetch(entry(url), allow_local_http="192" in url)
+    assert not server.requests
+
+
+def test_more_than_was_declared_is_not_written(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT, tell_length=False)
+    with pytest.raises(CheckpointError, match="more than the 1000 bytes"):
+        fetch(entry(server.url("/a"), bytes=1000))
+    server.resources["/a"].tell_length = True
+    with pytest.raises(CheckpointError, match=f"it has {len(CONTENT)} bytes and not 1000"):
+        fetch(entry(server.url("/a"), bytes=1000))
+    assert names(cache) == set()
+
+
+def test_a_length_that_nobody_knows_is_refused_without_a_digest(
+    cache: Path, server: Server
+) -> None:
+    server.resources["/a"] = Resource(CONTENT, tell_length=False)
+    with pytest.raises(CheckpointError, match="does not tell how long"):
+        fetch(entry(server.url("/a"), bytes=None, sha256=None))
+    assert fetch(entry(server.url("/a"), bytes=None)).read_bytes() == CONTENT
+
+
+def test_first_use_is_recorded_and_compared_afterwards(
+    cache: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.resources["/a"] = resource = Resource(CONTENT)
+    file = entry(server.url("/a"), bytes=None, sha256=None)
+    with caplog.at_level("INFO", logger="lreorg_fast"):
+        path = fetch(file)
+    assert SHA256 in caplog.text
+    path.unlink()
+    resource.content = CONTENT[:-1] + b"!"
+    with pytest.raises(CheckpointError, match=f"and not {SHA256}"):
+        fetch(file)
+
+
+def test_a_full_disk_is_told_and_what_came_can_be_gone_on_with(
+    cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(OutputError, match=f"1000 bytes free and {len(CONTENT)} more"):
+        fetch(entry(server.url("/a")))
+    monkeypatch.undo()
+
+
+def test_a_write_error_is_told_and_not_tried_again(
+    cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left on device; free space"):
+        fetch(entry(server.url("/a")), progress=fail)  # called between writes
+    assert len(server.requests) == 1
+    assert (folder(cache) / "toy.pt.part").stat().st_size > 0
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert server.requests[1][1] is not None
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LREORG_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match="choose another folder with the environment variable"):
+        fetch(entry("http://127.0.0.1/a"))
+
+
+def test_a_read_only_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By the system call: the tests may run as root, who may write anywhere.
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        fetch(entry("http://127.0.0.1/a"))
+
+
+def test_an_interrupted_download_leaves_a_part_to_go_on_with(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(entry(server.url("/a")), progress=interrupt)
+    length = (folder(cache) / "toy.pt.part").stat().st_size
+    assert 0 < length < len(CONTENT)
+    assert fetch(entry(server.url("/a"))).read_bytes() == CONTENT
+    assert server.requests[1][1] == f"bytes={length}-"
+
+
+def test_two_at_once(cache: Path, server: Server) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    server.resources["/a"] = resource = Resource(CONTENT)
+
+    def wait() -> None:
+        began.set()
+        go_on.wait(TIMEOUT)
+
+    resource.before = wait
+    file = entry(server.url("/a"))
+    results: list[Path] = []
+    first = threading.Thread(target=lambda: results.append(fetch(file)))
+    first.start()
+    try:
+        assert began.wait(TIMEOUT)
+        with pytest.raises(CheckpointError, match="another process is fetching or adding toy"):
+            fetch(file)
+    finally:
+        go_on.set()
+        first.join()
+    assert results[0].read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_offline_opens_no_socket(cache: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    options = {"offline": True} if how == "option" else {}
+    if how == "variable":
+        monkeypatch.setenv("LREORG_OFFLINE", "1")
+    for file in published_files().values():
+        with pytest.raises(CheckpointError, match=f"{file.name} .*is not in the cache"):
+            lf.weights.fetch(file.name, accept_licence=True, **options)
+    assert not cache.exists()
+
+
+def test_a_licence_with_limits_has_to_be_accepted(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    for commercial in ("no", "unknown"):
+        file = entry(server.url("/a"), licence=Licence("some", commercial, "research only"))
+        with pytest.raises(ConfigError, match="research only"):
+            fetch(file)
+    assert not server.requests
+    assert fetch(file, accept_licence=True).is_file()
+
+
+def test_what_a_person_must_fetch(cache: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"drive\.google\.com.*add FILE --as adaface-ir50"):
+        lf.weights.fetch("adaface-ir50-ms1mv2", accept_licence=True)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CheckpointError, match=r"'ffhq'; known are .*vgg-face"):
+        lf.weights.fetch("ffhq")
+
+
+def test_a_changed_file_in_the_cache_is_not_handed_out(cache: Path, server: Server) -> None:
+    server.resources["/a"] = Resource(CONTENT)
+    file = replace(entry(server.url("/a")), bytes=None)
+    path = fetch(file)
+    path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=f"it has 1 bytes and not {len(CONTENT)}"):
+        fetch(file)
