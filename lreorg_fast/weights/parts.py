@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,19 +11,40 @@ from torch import nn
 
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
 from lreorg_fast.errors import BundleError, LReorgError
+from lreorg_fast.models.adaface import AdaFaceConfig, AdaFaceNet
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
+from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from lreorg_fast.weights.bundle import Bundle
 from lreorg_fast.weights.tensors import load_into
 
 LATENT_AVERAGE = "latent_avg"
 
-ARCHITECTURES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "stylegan2": lambda config: StyleGAN2Generator(StyleGAN2Config(**config)),
-    "e4e": lambda config: E4EEncoder(E4EConfig(**config)),
-    "face-backbone": lambda config: FaceBackbone(BackboneConfig(**config)),
-    "cdfnet": lambda config: CDFNet(CDFNetConfig.from_dict(config)),
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of networks, and how its config is read from JSON data."""
+
+    network: type[nn.Module]
+    read_config: Callable[[Mapping[str, Any]], Any]
+
+    def __call__(self, config: Mapping[str, Any]) -> nn.Module:
+        """The network of this config, with random weights.
+
+        Raises:
+            TypeError, ConfigError: the config has unknown fields or impossible values.
+        """
+        return self.network(self.read_config(config))
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "stylegan2": Architecture(StyleGAN2Generator, lambda c: StyleGAN2Config(**c)),
+    "e4e": Architecture(E4EEncoder, lambda c: E4EConfig(**c)),
+    "face-backbone": Architecture(FaceBackbone, lambda c: BackboneConfig(**c)),
+    "iresnet": Architecture(IResNet, lambda c: IResNetConfig(**c)),
+    "adaface": Architecture(AdaFaceNet, lambda c: AdaFaceConfig(**c)),
+    "cdfnet": Architecture(CDFNet, CDFNetConfig.from_dict),
 }
 
 
