@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lreorg_fast.errors import CheckpointError
@@ -130,7 +131,7 @@ def describe(checkpoint: Checkpoint) -> FileKind | None:
         return FileKind(
             "a part of a bundle", f"give the folder '{folder}' to lf.Anonymizer.load", ()
         )
-    found = list(_names(checkpoint.content))
+    found = list(islice(_walk(checkpoint.content, "", _DEEPEST), _MOST_NAMES))
     return next((kind for kind in KINDS if _fits(kind, found)), None)
 
 
@@ -144,7 +145,7 @@ def wrong_kind(checkpoint: Checkpoint, wanted: str) -> CheckpointError:
     kind = describe(checkpoint)
     if kind is not None:
         return CheckpointError(f"'{checkpoint.path}' is {kind.title}, not {wanted}; {kind.remedy}")
-    names = [name for _, name in zip(range(_NAMES_IN_MESSAGES), _names(checkpoint.content))]
+    names = list(islice(_walk(checkpoint.content, "", _DEEPEST), _NAMES_IN_MESSAGES))
     inside = f"its first names are {', '.join(names)}" if names else "it holds no named tensors"
     return CheckpointError(
         f"'{checkpoint.path}' ({checkpoint.kind}) is not {wanted}, nor any other file known here: "
@@ -160,15 +161,8 @@ def _fits(kind: FileKind, names: list[str]) -> bool:
     return all(map(found, kind.markers)) and not any(map(found, kind.absent))
 
 
-def _names(content: Any) -> Iterator[str]:
-    """Dotted names of the tensors, and ``name:Class`` of NVlabs networks, at most 20,000."""
-    for count, name in enumerate(_walk(content, "", _DEEPEST)):
-        if count == _MOST_NAMES:
-            return
-        yield name
-
-
 def _walk(tree: Any, path: str, depth: int) -> Iterator[str]:
+    """Dotted names of the tensors, and ``name:Class`` of NVlabs networks."""
     if not isinstance(tree, Mapping) or depth == 0:
         return
     for key, value in tree.items():

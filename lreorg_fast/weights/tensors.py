@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import safetensors.torch
 import torch
@@ -152,25 +152,49 @@ def load_into(
     Raises:
         CheckpointError: names the file and what is missing, extra, of another shape or type.
     """
-    state = module.state_dict()
-    wanted = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
-    given = {
-        name: (
-            tuple(value.shape),
-            wanted[name][1]
-            if name in wanted and value.is_floating_point() and wanted[name][1].is_floating_point
-            else value.dtype,
-        )
-        for name, value in tensors.items()
-    }
-    _compare(given, wanted, Path(file))
+    check_fit(module, tensors, file)
     for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckpointError(
-                f"'{file}' holds NaN or infinity in '{name}'; it comes from a failed training "
-                "run, use an earlier checkpoint"
-            )
+        check_finite(name, value, file)
     module.load_state_dict(dict(tensors), strict=True)
+
+
+class Described(Protocol):
+    """What is known of a tensor before it is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+def check_fit(
+    module: torch.nn.Module, given: Mapping[str, Described], file: str | os.PathLike[str]
+) -> None:
+    """Compare names, shapes and types with a module's state dict, which may lie on "meta".
+
+    Raises:
+        CheckpointError: as of :func:`load_into`, except for values.
+    """
+    wanted = {
+        name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()
+    }
+
+    def stored(name: str, value: Described) -> tuple[tuple[int, ...], torch.dtype]:
+        dtype = wanted[name][1] if name in wanted else value.dtype
+        convertible = value.dtype.is_floating_point and dtype.is_floating_point
+        return tuple(value.shape), dtype if convertible else value.dtype
+
+    _compare({name: stored(name, value) for name, value in given.items()}, wanted, Path(file))
+
+
+def check_finite(name: str, value: Tensor, file: str | os.PathLike[str]) -> None:
+    """CheckpointError if a tensor holds NaN or infinity."""
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise CheckpointError(
+            f"'{file}' holds NaN or infinity in '{name}'; it comes from a failed training run, "
+            "use an earlier checkpoint"
+        )
 
 
 def open_weights(source: Path, follow_links: bool = False) -> BinaryIO:
