@@ -88,7 +88,7 @@ class FeatureStatistics:
             ConfigError: fewer than 2 pictures.
         """
         self._check_count(2)
-        return self._scatter / (self.n - 1)
+        return np.asarray(self._scatter / (self.n - 1))
 
     def distance(self, other: FeatureStatistics) -> float:
         """The Frechet distance; FID if both are statistics of Inception features.
