@@ -152,6 +152,8 @@ def add(
             f"'{source}' is not {entry.name}: its SHA-256 is {sha256} and the one {which} is "
             f"{expected}; if it is another version that you trust, give its path to the loader"
         )
+    if entry.sha256 is None:
+        _check_content(source, entry)
     with locked(entry) as target:
         _copy(source, target, sha256)
         write_record(entry, target.stat().st_size, sha256, "added by hand")
@@ -169,6 +171,17 @@ def _recognise(source: Path, sha256: str) -> PublishedFile:
         f"{', '.join(unknown)}, say which with --as NAME; if it is your own, give its path to the "
         "loader"
     )
+
+
+def _check_content(source: Path, entry: PublishedFile) -> None:
+    """Where no digest was published, the file must at least be of the right kind."""
+    from lreorg_fast.weights.checkpoint import open_checkpoint
+    from lreorg_fast.weights.layouts import describe, wrong_kind
+
+    with open_checkpoint(source) as checkpoint:
+        kind = describe(checkpoint)
+        if kind is None or f"lf.weights.{entry.loader}" not in kind.remedy:
+            raise wrong_kind(checkpoint, entry.name)
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:

@@ -129,13 +129,23 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
 
 
 def rows() -> list[str]:
-    """The tables of docs/weights.md, from the registry."""
-    result = []
+    """The generated lines of docs/weights.md: a table of all files, then each one's facts."""
+    result = [
+        "| name | for | read by | commercial use | SHA-256 known | got from | checked with |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in published_files().values():
+        known = "no" if file.sha256 is None else "yes"
+        got = "by hand" if file.by_hand else "fetch"
+        result.append(
+            f"| `{file.name}` | {file.purpose} | `{file.loader}` | {file.licence.commercial} "
+            f"| {known} | {got} | {file.checked} |"
+        )
     for purpose, meaning in PURPOSES.items():
         files = [file for file in published_files().values() if file.purpose == purpose]
         result.append(f"### {purpose}: {meaning}")
         for file in files:
-            size = "not known" if file.bytes is None else f"{file.bytes:,} bytes"
+            size = "size not known" if file.bytes is None else f"{file.bytes:,} bytes"
             where = " or ".join(f"<{mirror}>" for mirror in file.mirrors) or file.by_hand
             result += [
                 f"**`{file.name}`**: {file.title}.",
@@ -145,7 +155,6 @@ def rows() -> list[str]:
                 f"{file.licence.limits}",
                 f"- from: {where}",
                 f"- authors: {file.repository}; {file.paper}",
-                f"- checked: {file.checked}",
                 f"- facts from: {', '.join(file.source)}",
             ]
     return result
