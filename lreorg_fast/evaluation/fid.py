@@ -78,7 +78,7 @@ class FeatureStatistics:
             ConfigError: nothing has been added.
         """
         self._check_count(1)
-        return self._mean.copy()
+        return np.array(self._mean)
 
     @property
     def covariance(self) -> Floats:

@@ -25,7 +25,7 @@ def gaussian_filter(picture: NDArray[np.float32], sigma: float) -> NDArray[np.fl
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 / (sigma * sigma) * offsets**2)
     kernel = kernel / kernel.sum()
-    blurred = picture.copy()
+    blurred = np.array(picture, order="C")
     height, width, channels = blurred.shape
     _filter_in_place(blurred.reshape(height, width * channels), kernel[radius:])
     # One channel at a time, as a transposed view that can be written to.

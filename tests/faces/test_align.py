@@ -144,7 +144,7 @@ def test_the_transform_says_where_each_pixel_comes_from(angle: float) -> None:
     homogeneous = np.stack([columns, rows, np.ones_like(rows)])
     source = np.einsum("ij,jyx->yxi", face.transform, homogeneous)
     lost = source - face.image[:, :, :2]  # Pillow truncates to a byte
-    assert -1e-4 < lost.min()
+    assert lost.min() > -1e-4
     assert lost.max() < 1 + 1e-4
     corners = face.transform @ np.array(
         [[-0.5, -0.5, 63.5, 63.5], [-0.5, 63.5, 63.5, -0.5], [1] * 4]
