@@ -15,6 +15,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -36,6 +38,7 @@ MAX_UNKNOWN_BYTES = 8 * 2**30  # for files whose size nobody published
 _CHUNK = 1 << 20
 _MAX_STATE_BYTES = 1 << 14
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_FINAL = (ssl.SSLCertVerificationError, socket.gaierror)  # asking again does not help
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
@@ -243,7 +246,8 @@ def _network_errors() -> Iterator[None]:
     except OutputError:
         raise
     except urllib.error.URLError as error:
-        raise Interrupted(f"no connection: {error.reason}") from error
+        final = isinstance(error.reason, _FINAL)
+        raise (Refused if final else Interrupted)(f"no connection: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise Interrupted(f"the connection failed: {error or type(error).__name__}") from error
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import json
 import shutil
 import socket
+import ssl
 import stat
 import threading
 from dataclasses import replace
@@ -215,6 +217,32 @@ def test_a_web_page_instead_of_the_file(cache: Path, server: Server, resource: R
     with pytest.raises(CheckpointError, match="a web page instead of the file"):
         fetch(entry(server.url("/a"), bytes=None, sha256=None))
     assert names(cache) == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), ATTEMPTS),
+        (TimeoutError("timed out"), ATTEMPTS),
+        (ssl.SSLCertVerificationError("certificate verify failed"), 1),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, OSError) else "",
+)
+def test_no_connection(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, times: int
+) -> None:
+    calls = []
+
+    def connect(_: object) -> None:
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
+    with pytest.raises(CheckpointError, match=r"no connection: .*lreorg weights add FILE"):
+        fetch(entry("http://127.0.0.1/a"))
+    assert len(calls) == times
+    assert fetch.waits == [1.0, 2.0, 4.0, 8.0][: times - 1]  # type: ignore[attr-defined]
 
 
 def test_a_redirect_is_followed(cache: Path, server: Server) -> None:
