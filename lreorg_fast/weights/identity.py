@@ -43,7 +43,7 @@ _COUNTER = ".num_batches_tracked"
 _TRAINING_ONLY = "head."
 _LATENT_ROW = "styles.0."  # of an encoder, whose trunk has the names of TreB1eN's network
 _OWN = ("face-backbone", "iresnet", "adaface")  # of ARCHITECTURES
-_PLACES_IN_MESSAGES = 3
+_PLACES_IN_MESSAGES, _WIDTHS_IN_MESSAGES = 3, 8
 _DEEPEST = 4  # mappings around a state dict; trainers use two
 
 
@@ -221,16 +221,17 @@ def _units(family: _Family, refs: Mapping[str, TensorRef], source: Path) -> tupl
     if set(rows) == set(_PUBLISHED.widths) and units in family.depths.values():
         return units
     known = ", ".join(f"{name} {units}" for name, units in family.depths.items())
+    widths = sorted(rows)[:_WIDTHS_IN_MESSAGES]
     raise CheckpointError(
-        f"'{source}' looks like {family.title}, but its groups of widths {sorted(rows)} have "
-        f"{tuple(rows[width] for width in sorted(rows))} units; known are {known} at widths "
+        f"'{source}' looks like {family.title}, but its groups of widths {widths} have "
+        f"{tuple(rows[width] for width in widths)} units; known are {known} at widths "
         f"{list(_PUBLISHED.widths)}; fetch the file again, or give one of these"
     )
 
 
 def _check_head(family: _Family, refs: Mapping[str, TensorRef], source: Path) -> None:
     """The linear layer tells picture size and feature length; both are fixed here."""
-    shape = refs[family.linear].shape if family.linear in refs else ()
+    shape: tuple[int, ...] = refs[family.linear].shape if family.linear in refs else ()
     if len(shape) != 2 or shape == (_PUBLISHED.outputs, _PUBLISHED.flat):
         return
     size = 16 * math.sqrt(shape[1] / _PUBLISHED.widths[-1])
@@ -242,7 +243,7 @@ def _check_head(family: _Family, refs: Mapping[str, TensorRef], source: Path) ->
 
 
 def _missing_counters(net: nn.Module, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
-    """Zeros for the counters that PyTorch before 0.4.1 did not have."""
+    """Zeros for the counters that old PyTorch versions did not have."""
     return {
         name: torch.zeros((), dtype=torch.int64)
         for name in net.state_dict()
