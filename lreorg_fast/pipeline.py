@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.cdfnet import CDFNet, Engine
@@ -23,7 +22,7 @@ from lreorg_fast.errors import BundleError, ConfigError, LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
-from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.privacy import (
@@ -35,6 +34,7 @@ from lreorg_fast.privacy import (
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.result import FaceResult, RecoveryKey, Result
 from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
+from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
@@ -49,7 +49,8 @@ class _Face:
 
     index: int
     track: str
-    original: Tensor
+    original: Tensor  # at the generator's resolution
+    seen: Tensor  # at the encoder's, resized from the same picture
     reason: str | None = None
     replacements: dict[str, Replacement] | None = None
     key: RecoveryKey | None = None
@@ -83,8 +84,7 @@ class Anonymizer:
         prepared = self.device.type == "cpu"
         self.generator = inference_generator(generator, self._network_dtype)
         self.encoder = prepare_encoder(encoder, self._network_dtype) if prepared else encoder
-        self.recognizer = cast(FaceBackbone, self._part("identity:training"))
-        self.detector = cast(FaceBackbone, self._part("attributes"))
+        self.verification = Verification(bundle, self._part, self.encoder, self.generator)
         tables = bundle.tensors("tables")
         self.keywords: dict[str, Keyword] = {k.name: k for k in bundle.manifest.keywords}
         self.codebook = Codebook(
@@ -98,9 +98,6 @@ class Anonymizer:
         features = {n: _table(tables, f"keyword.{n}").to(self.device) for n in self.keywords}
         net = cast(CDFNet, self._part("cdfnet"))
         self.engine: Engine = compile_engine(net, features, backend=backend, dtype=dtype)
-        self._threshold = bundle.calibrated("verify.similarity")
-        self._face_logit = bundle.calibrated("verify.face")
-        self._error_limit = bundle.calibrated("verify.reconstruction")
         self._numbers = itertools.count()
 
     @classmethod
@@ -146,7 +143,7 @@ class Anonymizer:
 
     @property
     def resolution(self) -> int:
-        """Side length in pixels of the faces that the networks see and make."""
+        """Side length in pixels of the faces that the generator makes."""
         return self.generator.resolution
 
     def resolve(self, settings: Settings, sampler: Sampler | None = None) -> ResolvedSettings:
@@ -202,7 +199,10 @@ class Anonymizer:
         )
         pictures = checked_pictures(images)
         names = self._track_names(tracks, len(pictures))
-        faces = [_Face(i, names[i], self._to_tensor(picture)) for i, picture in enumerate(pictures)]
+        faces = [
+            _Face(i, names[i], self._to_tensor(picture), self._seen(picture))
+            for i, picture in enumerate(pictures)
+        ]
         with torch.inference_mode():
             for start in range(0, len(faces), _BATCH):
                 self._process(faces[start : start + _BATCH], settings)
@@ -231,7 +231,7 @@ class Anonymizer:
         if unknown or not key.features:
             raise ConfigError(f"the recovery key is for keywords {unknown}, not of this bundle")
         with torch.inference_mode():
-            s = self.encoder(self._to_tensor(picture)[None].to(self.device))
+            s = self.encoder(self._seen(picture)[None].to(self.device))
             features = {
                 name: torch.from_numpy(feature).to(self.device)
                 for name, feature in reversed(list(key.features.items()))
@@ -277,18 +277,12 @@ class Anonymizer:
 
     def _encode(self, faces: list[_Face]) -> Tensor:
         """Latents of all faces; those outside of the bundle's domain are given up."""
-        batch = torch.stack([face.original for face in faces]).to(self.device)
-        s0 = self.encoder(batch)
-        looks = self.detector(batch)[:, -1]
-        back = self.generator.synthesis(s0)
-        errors = (back - batch).square().mean(dim=(1, 2, 3))
-        for face, logit, error, code in zip(faces, looks, errors, s0, strict=True):
-            if not torch.isfinite(code).all():
-                _give_up(face, "the encoder gave no finite latent")
-            elif not float(logit) > self._face_logit:
-                _give_up(face, "no face of the bundle's kind was found")
-            elif not float(error) <= self._error_limit:
-                _give_up(face, "the bundle's networks cannot represent this picture")
+        s0 = self.encoder(self._batch(face.seen for face in faces))
+        pictures = self._batch(face.original for face in faces)
+        reasons = self.verification.refusals(pictures, s0, self.generator.synthesis(s0))
+        for face, reason in zip(faces, reasons, strict=True):
+            if reason is not None:
+                _give_up(face, reason)
         return torch.where(torch.isfinite(s0), s0, 0.0)
 
     def _replace(
@@ -334,23 +328,16 @@ class Anonymizer:
         return torch.tensor(drawn.feature)
 
     def _verify(self, faces: list[_Face], made: Tensor, settings: ResolvedSettings) -> None:
-        """Release a face only if it is one, and, where identity is hidden, not the same one.
-
-        A safety net and not a measurement: the recognizer is the one that CDFNet was trained
-        against. The bundle's figures are by another.
-        """
-        originals = torch.stack([face.original for face in faces]).to(self.device)
-        similarity = F.cosine_similarity(self.recognizer(made), self.recognizer(originals))
-        logits = self.detector(made)[:, -1]
-        finite = torch.isfinite(made).flatten(1).all(dim=1)
-        for i, face in enumerate(faces):
-            face.similarity = float(similarity[i])
-            if not bool(finite[i]) or not float(logits[i]) > self._face_logit:
-                _give_up(face, "the result is not a face")
-            elif IDENTITY in settings.hide and not face.similarity < self._threshold:
-                _give_up(face, "the result still resembles the original")
+        """Release a face only if it is one, and, where identity is hidden, not the same one."""
+        originals = self._batch(face.original for face in faces)
+        similarity = self.verification.similarity(made, originals)
+        reasons = self.verification.failures(made, similarity, IDENTITY in settings.hide)
+        for face, found, reason, picture in zip(faces, similarity, reasons, made, strict=True):
+            face.similarity = float(found)
+            if reason is None:
+                face.output = picture
             else:
-                face.output = made[i]
+                _give_up(face, reason)
 
     # ---- pictures
 
@@ -359,8 +346,14 @@ class Anonymizer:
 
     def _to_tensor(self, picture: Picture) -> Tensor:
         """(3, R, R) float32 in [-1, 1]."""
-        sized = resized(picture, (self.resolution, self.resolution))
-        return to_tensor([sized])[0]
+        return _sized(picture, self.resolution)
+
+    def _seen(self, picture: Picture) -> Tensor:
+        """(3, S, S) float32 in [-1, 1] for the encoder; from the picture itself, resized once."""
+        return _sized(picture, self.encoder.config.input_size)
+
+    def _batch(self, pictures: Iterable[Tensor]) -> Tensor:
+        return torch.stack(list(pictures)).to(self.device)
 
     def _to_picture(self, face: _Face, like: Picture) -> Picture:
         if face.output is None:
@@ -382,6 +375,10 @@ class Anonymizer:
             similarity=face.similarity,
             recovery_key=face.key if recovery else None,
         )
+
+
+def _sized(picture: Picture, size: int) -> Tensor:
+    return to_tensor([resized(picture, (size, size))])[0]
 
 
 def _give_up(face: _Face, reason: str) -> None:

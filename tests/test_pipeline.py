@@ -243,24 +243,28 @@ def raising_recognizer(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatc
     def fail(x: torch.Tensor) -> torch.Tensor:
         raise ValueError("bad")
 
-    monkeypatch.setattr(anonymizer.recognizer, "forward", fail)
+    monkeypatch.setattr(anonymizer.verification.recognizer, "forward", fail)
 
 
 def blind_recognizer(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = anonymizer.recognizer.forward
-    monkeypatch.setattr(anonymizer.recognizer, "forward", lambda x: forward(x) * float("nan"))
+    forward = anonymizer.verification.recognizer.forward
+    monkeypatch.setattr(
+        anonymizer.verification.recognizer, "forward", lambda x: forward(x) * float("nan")
+    )
 
 
 def raising_detector(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(x: torch.Tensor) -> torch.Tensor:
         raise KeyError("gone")
 
-    monkeypatch.setattr(anonymizer.detector, "forward", fail)
+    monkeypatch.setattr(anonymizer.verification.evidence.detector, "forward", fail)
 
 
 def blind_detector(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = anonymizer.detector.forward
-    monkeypatch.setattr(anonymizer.detector, "forward", lambda x: forward(x) * float("nan"))
+    forward = anonymizer.verification.evidence.detector.forward
+    monkeypatch.setattr(
+        anonymizer.verification.evidence.detector, "forward", lambda x: forward(x) * float("nan")
+    )
 
 
 def empty_ledger(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch) -> None:

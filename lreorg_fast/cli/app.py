@@ -95,12 +95,14 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, demo, doctor, weights
+    from lreorg_fast.cli import anonymize, bundle, demo, doctor, weights
 
-    for verb in (demo.demo, anonymize.anonymize, doctor.doctor, weights.weights):
+    groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
+    for verb in (demo.demo, anonymize.anonymize, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
-    for verb in weights.weights.commands.values():
-        debug_option(verb)
+    for group in groups:
+        for verb in group.commands.values():
+            debug_option(verb)
 
 
 _add_verbs()

@@ -190,7 +190,7 @@ def write_bundle(
     target = Path(os.path.abspath(folder))
     for name in files:
         check_file_name(name)
-    _check_folder(target, overwrite)
+    check_bundle_folder(target, overwrite)
     temporary = temporary_sibling(target)
     try:
         temporary.mkdir()
@@ -230,7 +230,12 @@ def _packaged_demo() -> Path:
     return root
 
 
-def _check_folder(target: Path, overwrite: bool) -> None:
+def check_bundle_folder(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that :func:`write_bundle` would refuse; worth asking before a long work.
+
+    Raises:
+        OutputError: see :func:`write_bundle`.
+    """
     if not target.parent.is_dir():
         raise OutputError(f"cannot write '{target}': the folder '{target.parent}' does not exist")
     if not os.path.lexists(target):

@@ -10,19 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-import lreorg_fast
+from lreorg_fast.assembly import network_part, versions
 from lreorg_fast.avatars.recipe.clip import MODEL_CONFIG, PREPROCESS_CONFIG
 from lreorg_fast.avatars.recipe.stages import Recipe, Trained
-from lreorg_fast.avatars.recipe.tables import build_tables, calibrate
+from lreorg_fast.avatars.recipe.tables import calibrate
 from lreorg_fast.demo.figures import Measurement, draw_people
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.training.run import Say
+from lreorg_fast.training.tables import build_tables
 from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
-from lreorg_fast.weights.parts import LATENT_AVERAGE
 
 # open_clip finds these two under exactly these names, so the bundle folder is a model of its own:
 # open_clip.create_model("local-dir:<bundle>").
@@ -30,13 +29,12 @@ _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
 _FIGURES_SEED = 0
 
 
-def _stored(module: nn.Module, **extra: Tensor) -> dict[str, Tensor]:
+def _stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels in bfloat16; vectors, statistics and counters as they are.
 
     bfloat16 and not float16, because its exponents repeat: the wheel compresses it to 70% (13.6 MB
     for all networks) and float16 only to 93% (15.8 MB).
     """
-    state = {**module.state_dict(), **extra}
     return {
         name: tensor.bfloat16() if tensor.dim() > 1 and tensor.is_floating_point() else tensor
         for name, tensor in state.items()
@@ -45,43 +43,20 @@ def _stored(module: nn.Module, **extra: Tensor) -> dict[str, Tensor]:
 
 def _parts(trained: Trained, recipe: Recipe) -> dict[str, tuple[Part, dict[str, Tensor]]]:
     """Role -> manifest entry and tensors."""
-    average = {LATENT_AVERAGE: trained.generator.latent_avg}
-    rows = {LATENT_AVERAGE: trained.encoder.latent_avg}
-    entries: dict[str, tuple[str, str, Mapping[str, Any], dict[str, Tensor]]] = {
-        "generator": (
-            "stylegan2",
-            "generator",
-            recipe.generator.model.to_dict(),
-            _stored(trained.generator, **average),
-        ),
-        "encoder": (
-            "e4e",
-            "encoder",
-            recipe.autoencoder.model.to_dict(),
-            _stored(trained.encoder, **rows),
-        ),
-        "cdfnet": ("cdfnet", "cdfnet", recipe.cdfnet.model.to_dict(), _stored(trained.net)),
-        "attributes": (
-            "face-backbone",
-            "attributes",
-            recipe.attributes.model.to_dict(),
-            _stored(trained.attributes),
-        ),
+    networks: dict[str, nn.Module] = {
+        "generator": trained.generator,
+        "encoder": trained.encoder,
+        "cdfnet": trained.net,
+        "attributes": trained.attributes,
+        **{f"identity:{name}": net for name, net in trained.recognizers.items()},
     }
-    for recognizer in recipe.recognizers:
-        entries[f"identity:{recognizer.role}"] = (
-            "face-backbone",
-            f"identity_{recognizer.role}",
-            recognizer.model.to_dict(),
-            _stored(trained.recognizers[recognizer.role]),
-        )
-    parts = {
-        role: (Part(architecture, f"{file}.safetensors", json.loads(json.dumps(config))), tensors)
-        for role, (architecture, file, config, tensors) in entries.items()
-    }
+    parts = {}
+    for role, network in networks.items():
+        part, tensors = network_part(role, network)
+        parts[role] = (part, _stored(tensors))
     clip = Part("open_clip", _CLIP_FILES[0], MODEL_CONFIG)
-    parts["clip"] = (clip, _stored(trained.clip.model))
-    tables = build_tables(recipe.tables, trained.net, trained.generator, trained.clip)
+    parts["clip"] = (clip, _stored(trained.clip.model.state_dict()))
+    tables = build_tables(recipe.tables, trained.net, trained.generator, trained.clip, KEYWORDS)
     members = {"codebook.members": tables["codebook.members"].bfloat16()}
     parts["tables"] = (Part("tables", "tables.safetensors"), tables | members)
     return parts
@@ -94,11 +69,7 @@ def _provenance(recipe: Recipe, work: Path, command: str) -> dict[str, Any]:
         "command": command,
         "settings": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "stages": stages,
-        "versions": {
-            "lreorg_fast": lreorg_fast.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "machine": _machine(),
     }
 
