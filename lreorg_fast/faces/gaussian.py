@@ -44,7 +44,7 @@ def _filter_in_place(lines: NDArray[np.float32], half: NDArray[np.float64]) -> N
         padded = np.pad(block.astype(np.float64), ((radius, radius), (0, 0)), "symmetric")
         total = padded[radius : radius + length] * half[0]
         pair = np.empty_like(total)
-        # From the outside in, as SciPy adds: the order decides the last bit.
+        # From the outside in, as SciPy adds: another order can move a last bit.
         for offset in range(radius, 0, -1):
             before = padded[radius - offset : radius - offset + length]
             after = padded[radius + offset : radius + offset + length]
