@@ -18,7 +18,7 @@ from lreorg_fast.faces.gaussian import gaussian_filter
 
 MAX_SIZE = 8192
 # Beyond the picture's border the face is filled up with a mirrored, blurred copy. Its largest size
-# bounds memory at about 2.5 GB; a face of 4096 pixels, turned by 45 degrees, needs 82 million.
+# bounds memory at about 3 GB; a face of 4096 pixels, turned by 45 degrees, needs 82 million.
 MAX_PADDED_PIXELS = 100_000_000
 
 _MIN_FACE = 2.0  # pixels; below it the padding would have no width
