@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 import lreorg_fast
-from lreorg_fast.calibration import CalibrationSizes, calibrate
+from lreorg_fast.calibration import Calibration, CalibrationSizes, calibrate
 from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.keywords import KEYWORDS, Keyword
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
-from lreorg_fast.models.inference import prepare_encoder, prepare_generator
+from lreorg_fast.models.inference import prepare_generator
 from lreorg_fast.models.views import recognizes
 from lreorg_fast.training.tables import (
     IDENTITY,
@@ -121,12 +121,7 @@ def build_bundle(
     tables, calibration = tables or TableSizes(), calibration or CalibrationSizes()
     started = time.monotonic()
     meaning = check_fit(networks, keywords)
-    generator = prepare_generator(networks.generator)
-    encoder = prepare_encoder(networks.encoder)
-    made = build_tables(tables, networks.cdfnet, generator, meaning, keywords, progress)
-    measured = calibrate(
-        calibration, encoder, generator, networks.identity, networks.evaluation, progress
-    )
+    made, measured = _compute(networks, meaning, keywords, tables, calibration, progress)
     parts = {role: network_part(role, network) for role, network in networks.parts().items()}
     parts["tables"] = (Part("tables", "tables.safetensors"), made)
     manifest = BundleManifest(
@@ -155,6 +150,21 @@ def build_bundle(
     bundle = write_bundle(folder, manifest, {part.file: state for part, state in parts.values()})
     progress("writing", 1, 1)
     return bundle
+
+
+def _compute(
+    networks: Networks,
+    meaning: ClipKeywords,
+    keywords: Mapping[str, Keyword],
+    tables: TableSizes,
+    calibration: CalibrationSizes,
+    progress: Progress,
+) -> tuple[dict[str, Tensor], Calibration]:
+    """The long work. The prepared generator is gone again before the bundle is written."""
+    generator = prepare_generator(networks.generator)
+    made = build_tables(tables, networks.cdfnet, generator, meaning, keywords, progress)
+    judges = (networks.identity, networks.evaluation)
+    return made, calibrate(calibration, networks.encoder, generator, *judges, progress)
 
 
 @torch.inference_mode()

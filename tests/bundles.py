@@ -34,7 +34,12 @@ NUM_GROUPS, NUM_MEMBERS = 16, 4
 ATTRIBUTES = 10  # outputs of the attribute net before the face logit
 
 # Lets every picture through, since neither the pictures nor the judges mean anything.
-PERMISSIVE = {"verify.similarity": 2.0, "verify.face": -1e9, "verify.reconstruction": 1e9}
+PERMISSIVE = {
+    "verify.similarity": 2.0,
+    "verify.face": -1e9,
+    "verify.reconstruction": 1e9,
+    "verify.represented": -2.0,
+}
 
 _SMALL = {"stem": 4, "widths": (4, 4, 8, 8), "units": (1, 1, 1, 1)}
 _RECOGNIZER = BackboneConfig(input_size=RESOLUTION, outputs=8, **_SMALL)
@@ -65,10 +70,12 @@ def toy_bundle(
     *,
     calibration: Mapping[str, float] | None = None,
     figures: Mapping[str, Any] | None = None,
+    detector: bool = True,
 ) -> Path:
     """Write the bundle to ``folder``, which must not exist, and return its path.
 
     Always the same weights. ``calibration`` overrides single entries of :data:`PERMISSIVE`.
+    Without ``detector`` there is no part ``attributes``, as in a bundle for photographs.
     """
     parts: dict[str, Part] = {}
     files: dict[str, dict[str, Tensor]] = {}
@@ -78,6 +85,8 @@ def toy_bundle(
             name = f"{role.replace(':', '_')}.safetensors"
             parts[role] = Part(architecture, name, json.loads(json.dumps(config.to_dict())))
             files[name] = _weights(make(config))
+        if not detector:
+            del files[parts.pop("attributes").file]
         parts["tables"] = Part("tables", "tables.safetensors")
         files["tables.safetensors"] = _tables()
     manifest = BundleManifest(

@@ -17,6 +17,7 @@ from lreorg_fast.errors import BundleError, ConfigError, ImageError
 from lreorg_fast.models.inference import network_dtype
 from lreorg_fast.pipeline import FILL_COLOUR
 from lreorg_fast.privacy import InsecureTestSampler, Ledger
+from lreorg_fast.verification import Representation
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def anonymizer(bundle: Path) -> lf.Anonymizer:
     return lf.Anonymizer.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def undetected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle without a face detector: its networks are the evidence."""
+    return toy_bundle(tmp_path_factory.mktemp("bundle") / "undetected", detector=False)
 
 
 def pictures(count: int, size: int = RESOLUTION) -> list[np.ndarray]:
@@ -305,16 +312,76 @@ def test_a_fault_ends_in_the_fill(
     assert all(face.reason for face in result.faces)
 
 
+def blind_generator(anonymizer: lf.Anonymizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN only where results are looked at again."""
+    synthesis, calls = anonymizer.generator.synthesis, iter(range(100))
+
+    def third(w: torch.Tensor) -> torch.Tensor:
+        return synthesis(w) * (float("nan") if next(calls) % 3 == 2 else 1.0)
+
+    monkeypatch.setattr(anonymizer.generator, "synthesis", third)
+
+
+OF_A_DETECTOR = (raising_detector, blind_detector)
+
+
 @pytest.mark.parametrize(
-    "calibration",
-    [{"verify.similarity": -2.0}, {"verify.face": 1e9}, {"verify.reconstruction": 0.0}],
-    ids=lambda c: next(iter(c)),
+    "fault",
+    [fault for fault in [*FAULTS, blind_generator] if fault not in OF_A_DETECTOR],
+    ids=lambda fault: fault.__name__,
 )
-def test_a_face_that_fails_a_check_is_filled(calibration: dict[str, float], tmp_path: Path) -> None:
-    strict = lf.Anonymizer.load(toy_bundle(tmp_path / "strict", calibration=calibration))
-    result = strict(pictures(3))
+def test_a_fault_ends_in_the_fill_without_a_detector(
+    fault: Callable[[lf.Anonymizer, pytest.MonkeyPatch], None],
+    undetected: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anonymizer = lf.Anonymizer.load(undetected)
+    assert not anonymizer(pictures(5)).filled
+    fault(anonymizer, monkeypatch)
+    result = anonymizer(pictures(5))
+    assert all(is_filled(image) for image in result.images)
+    assert all(face.reason for face in result.faces)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "detector", "said"),
+    [
+        ({"verify.similarity": -2.0}, True, "resembles"),
+        ({"verify.face": 1e9}, True, "no face"),
+        ({"verify.reconstruction": 0.0}, True, "cannot represent"),
+        ({"verify.similarity": -2.0}, False, "resembles"),
+        ({"verify.represented": 1.1}, False, "no face"),
+        ({"verify.reconstruction": 0.0}, False, "cannot represent"),
+    ],
+    ids=str,
+)
+def test_a_face_that_fails_a_check_is_filled(
+    calibration: dict[str, float], detector: bool, said: str, tmp_path: Path
+) -> None:
+    folder = toy_bundle(tmp_path / "strict", calibration=calibration, detector=detector)
+    result = lf.Anonymizer.load(folder)(pictures(3))
     assert all(is_filled(image) for image in result.images)
     assert [face.status for face in result.faces] == ["filled"] * 3
+    assert all(said in str(face.reason) for face in result.faces)
+
+
+def test_a_bundle_without_detector_needs_the_limit_of_representation(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "old", detector=False)
+    manifest = folder / "bundle.json"
+    text = manifest.read_text().replace('"verify.represented"', '"verify.other"')
+    manifest.write_text(text)
+    with pytest.raises(BundleError, match=r"verify\.represented"):
+        lf.Anonymizer.load(folder)
+
+
+def test_results_that_do_not_come_back_are_filled(undetected: Path) -> None:
+    """The limit lies between the errors of originals and of results."""
+    anonymizer = lf.Anonymizer.load(undetected)
+    evidence = anonymizer.verification.evidence
+    assert isinstance(evidence, Representation)
+    evidence._largest_error = -1.0
+    result = anonymizer(pictures(3))
+    assert [face.reason for face in result.faces] == ["the result is not a face"] * 3
 
 
 def test_one_bad_face_does_not_spoil_the_others(

@@ -24,7 +24,7 @@ IDENTITY = "identity"
 Progress = Callable[[str, int, int], None]
 
 _ROWS = 2_000  # latents that pass through the networks at once
-_PIXELS = 200 * 64 * 64  # of pictures that are made at once: keeps feature maps below 1 GB
+_PIXELS = 4 * 256 * 256  # of pictures that are made at once: keeps feature maps below 1 GB
 
 
 def silent(_what: str, _done: int, _total: int) -> None:

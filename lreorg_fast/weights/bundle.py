@@ -255,8 +255,12 @@ def _write_file(path: Path, content: Mapping[str, Tensor] | bytes) -> None:
 
 
 def _describe(path: Path) -> BundleFile:
-    content = path.read_bytes()
-    return BundleFile(hashlib.sha256(content).hexdigest(), len(content))
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return BundleFile(digest.hexdigest(), size)
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:
