@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import weights_server
 from weights_server import Resource, Server
 
 import lreorg_fast.weights as library
+from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from lreorg_fast.weights import registry
 from lreorg_fast.weights.registry import published_files
 
@@ -178,6 +180,22 @@ def test_add_refuses_another_file(run, server: Server, tmp_path: Path) -> None:
     result = run("weights", "add", tmp_path / "other.pth", "--as", LIMITED)
     assert result.exit_code == 2
     assert f"the one published is {SHA256}" in result.stderr
+
+
+def test_convert_prints_what_it_wrote(run, tmp_path: Path) -> None:
+    config = StyleGAN2Config(resolution=8, style_dim=8, mapping_layers=1, channels={4: 4, 8: 4})
+    torch.save({"g_ema": StyleGAN2Generator(config).state_dict()}, tmp_path / "g.pt")
+    target = tmp_path / "g.safetensors"
+    result = run("weights", "convert", tmp_path / "g.pt", "-o", target)
+    assert result.exit_code == 0
+    assert "stylegan2" in result.stdout
+    assert run("weights", "convert", tmp_path / "g.pt", "-o", target).exit_code == 2
+    again = run("weights", "convert", tmp_path / "g.pt", "-o", target, "--force", "--json")
+    content = json.loads(again.stdout)
+    assert (content["path"], content["architecture"]) == (str(target), "stylegan2")
+    assert content["config"]["resolution"] == 8
+    wrong = run("weights", "convert", target, "-o", target, "--force", "--part", "encoder")
+    assert wrong.exit_code == 2
 
 
 def test_verify_of_nothing(run) -> None:
