@@ -104,7 +104,7 @@ KINDS: tuple[FileKind, ...] = (
     FileKind("a VGG-Face network", _takes("load_vgg_face"), (r"(^|\.)conv_?5_3\.weight$",)),
     FileKind(
         "a CDFNet",
-        "read it with lf.weights.read_tensors and give it to lf.CDFNet.load_state_dict",
+        _takes("load_cdfnet"),
         (r"(^|\.)blocks\.0\.cond\.add\.latent\.weight$",),
     ),
     FileKind("a HiNet checkpoint", _NO_LOADER, (r"(^|\.)inv1\.r\.conv1\.weight$",)),
@@ -116,7 +116,7 @@ _OWN: Mapping[str, str] = {
     "face-backbone": _IDENTITY,
     "iresnet": _IDENTITY,
     "adaface": _IDENTITY,
-    "cdfnet": _takes("load_network"),
+    "cdfnet": _takes("load_cdfnet"),
 }
 
 

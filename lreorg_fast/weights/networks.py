@@ -31,6 +31,7 @@ _LARGEST_SIZE = 65_536  # of any number in a config
 _LONGEST_LIST = 64
 # Fields that say how many modules there are. Each module has a tensor at least, so a header that
 # lists fewer tensors lies, and building its modules would cost time for nothing.
+_LARGEST_COUNT = 1024
 _COUNTS = ("units", "num_ws", "mapping_layers", "num_blocks")
 _REAL = ("clamp", "conv_clamp")  # the only fields that are not whole numbers
 
@@ -175,7 +176,7 @@ def _config(text: str, tensors: int) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError("it is not a JSON object")
     for field, value in config.items():
-        largest = min(tensors, _LARGEST_SIZE) if field in _COUNTS else _LARGEST_SIZE
+        largest = min(tensors, _LARGEST_COUNT) if field in _COUNTS else _LARGEST_SIZE
         _check_value(field, value, largest)
     return config
 
