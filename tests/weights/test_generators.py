@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from lreorg_fast.errors import CheckpointError
 from lreorg_fast.models import E4EConfig, E4EEncoder, StyleGAN2Config, StyleGAN2Generator
+from lreorg_fast.weights.checkpoint import PersistentObject, open_checkpoint
 from lreorg_fast.weights.generators import load_generator, mean_latent
 from lreorg_fast.weights.networks import write_network
+from lreorg_fast.weights.nvlabs import read_nvlabs_generator
 from tolerances import tolerance
 
 GATE = tolerance("published network", "float32")
@@ -192,3 +195,29 @@ def test_an_encoder_of_our_own_is_no_generator(file) -> None:
     write_network(file, fill(E4EEncoder(E4EConfig(32, 8, 16, 8, **shape)), "e4e"))
     with pytest.raises(CheckpointError, match="load_encoder"):
         load_generator(file)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "conditional": ({"c_dim": 10}, "conditional on classes"),
+    "gray": ({"img_channels": 1}, "img_channels = 1"),
+    "residual": ({"_init_kwargs": {"architecture": "resnet"}}, "architecture = 'resnet'"),
+    "nested": (
+        {"_init_kwargs": {"synthesis_kwargs": {"resample_filter": [1, 2, 1]}}},
+        "resample_filter",
+    ),
+    "StyleGAN3": ({"_modules": {}}, "StyleGAN3's own networks"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_nvlabs_networks_of_other_kinds_are_refused(name) -> None:
+    change, message = REFUSED[name]
+    with open_checkpoint(DATA / "nvpkl_ada.pkl") as checkpoint:
+        network = checkpoint.content["G_ema"]
+        changed = PersistentObject(network.class_name, {**network.state, **change})
+        other = SimpleNamespace(path=checkpoint.path, content={"G_ema": changed})
+        with pytest.raises(CheckpointError, match=message):
+            read_nvlabs_generator(other)
+        other.content["G_ema"] = None
+        with pytest.raises(CheckpointError, match="nothing"):
+            read_nvlabs_generator(other)
