@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.models.layers import SQRT2
-from lreorg_fast.models.stylegan2 import NoiseMode, StyleGAN2Config, StyleGAN2Generator, truncate
+from lreorg_fast.models.stylegan2 import NoiseMode, StyleGAN2Config, StyleGAN2Generator
 
 # Gives the maps that the pass after it takes.
 Convolve = Callable[[Tensor], Sequence[Tensor]]
@@ -128,12 +128,15 @@ class _StyledLayer:
             dtype=dtype,
         )
 
-    def noise(self, mode: NoiseMode, count: int) -> Tensor | None:
+    def noise(
+        self, mode: NoiseMode, count: int, generator: torch.Generator | None
+    ) -> Tensor | None:
         if mode == "none":
             return None
         if mode == "constant":
             return self._map
-        fresh = torch.randn(count, *self._map.shape[1:], device=self._map.device)
+        size = (count, *self._map.shape[1:])
+        fresh = torch.randn(size, generator=generator, device=self._map.device)
         return fresh * self._strength
 
 
@@ -141,6 +144,11 @@ class PreparedGenerator:
     """Made by :func:`~lreorg_fast.models.inference.prepare_generator`; any thread may call it."""
 
     def __init__(self, generator: StyleGAN2Generator, dtype: torch.dtype, steps: Steps) -> None:
+        if generator.config.conv_clamp is not None:
+            raise ConfigError(
+                f"the generator clamps its layers at {generator.config.conv_clamp:g} (conv_clamp), "
+                "which the prepared passes do not compute; use the generator as it is"
+            )
         self.config: StyleGAN2Config = generator.config
         self.dtype = dtype
         self._steps = steps
@@ -173,11 +181,21 @@ class PreparedGenerator:
     def resolution(self) -> int:
         return self.config.resolution
 
-    def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+    def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
         """As :meth:`StyleGAN2Generator.mapping`."""
-        return truncate(self._mapping(z), self._average, truncation)
+        return self.truncate(self._mapping(z), truncation, cutoff)
 
-    def synthesis(self, w: Tensor, *, noise: NoiseMode = "constant") -> Tensor:
+    def truncate(self, w: Tensor, truncation: float, cutoff: int | None = None) -> Tensor:
+        """As :meth:`StyleGAN2Generator.truncate`."""
+        return self.config.truncate(w, self._average, truncation, cutoff)
+
+    def synthesis(
+        self,
+        w: Tensor,
+        *,
+        noise: NoiseMode = "constant",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """As :meth:`StyleGAN2Generator.synthesis`, at full resolution and without a gradient."""
         rows = self.config.rows(w)
         if torch.is_grad_enabled() and w.requires_grad:
@@ -188,14 +206,16 @@ class PreparedGenerator:
         if not len(rows):
             return rows.new_empty(0, 3, self.resolution, self.resolution)
         with torch.inference_mode():
-            picture = self._synthesize(rows.float(), noise)
+            picture = self._synthesize(rows.float(), noise, generator)
         picture = picture.to(w.dtype)
         return picture if torch.is_inference_mode_enabled() else picture.clone()
 
     def __call__(self, w: Tensor) -> Tensor:
         return self.synthesis(w)
 
-    def _synthesize(self, rows: Tensor, mode: NoiseMode) -> Tensor:
+    def _synthesize(
+        self, rows: Tensor, mode: NoiseMode, generator: torch.Generator | None
+    ) -> Tensor:
         styles, gains = self._modulation(rows)
         styled = styles[: len(self._layers)]
         coloured = styles[len(self._layers) :]
@@ -205,7 +225,8 @@ class PreparedGenerator:
             assert x is not None
             maps = layer.convolve(x)
             following = styled[i + 1] if i + 1 < len(styled) else None
-            shared = {"gain": gains[i], "bias": layer.bias, "noise": layer.noise(mode, len(rows))}
+            noise = layer.noise(mode, len(rows), generator)
+            shared = {"gain": gains[i], "bias": layer.bias, "noise": noise}
             if layer.upsample:
                 assert following is not None
                 x = self._steps.up_finish(maps, next_style=following, **shared)

@@ -29,23 +29,22 @@ def published_channels(resolution: int, multiplier: int = 2) -> dict[int, int]:
     return {r: c for r, c in channels.items() if r <= resolution}
 
 
-def truncate(w: Tensor, average: Tensor, truncation: float) -> Tensor:
-    """Latents pulled toward the average one; 1 leaves them."""
-    return w if truncation == 1.0 else average + truncation * (w - average)
-
-
 @dataclass(frozen=True)
 class StyleGAN2Config:
     """Shape of a generator.
 
     ``resolution`` is a power of two, 8 to 1024; ``channels`` maps every resolution from 4 to
-    ``resolution`` to a channel count.
+    ``resolution`` to a channel count. ``style_dim`` is the width of w, ``z_dim`` that of z, the
+    same where it is 0. ``conv_clamp`` limits what every layer gives to [-conv_clamp, conv_clamp]:
+    after activation and gain, and colours before the picture so far is added (NVlabs' option).
     """
 
     resolution: int = 256
     style_dim: int = 512
     mapping_layers: int = 8
     channels: Mapping[int, int] = field(default_factory=lambda: published_channels(256))
+    z_dim: int = 0
+    conv_clamp: float | None = None
 
     def __post_init__(self) -> None:
         steps = math.log2(self.resolution) if self.resolution > 0 else 0.0
@@ -59,6 +58,13 @@ class StyleGAN2Config:
             raise ConfigError(f"channels must give a positive count for each of {wanted}")
         if self.style_dim < 1 or not 1 <= self.mapping_layers <= 16:
             raise ConfigError("style_dim must be at least 1 and mapping_layers from 1 to 16")
+        if self.z_dim < 0:
+            raise ConfigError(f"z_dim is {self.z_dim}, but must be positive, or 0 for style_dim")
+        object.__setattr__(self, "z_dim", self.z_dim or self.style_dim)
+        if self.conv_clamp is not None and not 0 < self.conv_clamp < math.inf:
+            raise ConfigError(
+                f"conv_clamp is {self.conv_clamp}, but must be positive and finite, or None"
+            )
 
     @property
     def num_ws(self) -> int:
@@ -74,6 +80,19 @@ class StyleGAN2Config:
                 f"(N, {self.style_dim}) or (N, {self.num_ws}, {self.style_dim})"
             )
         return rows
+
+    def truncate(
+        self, w: Tensor, average: Tensor, truncation: float, cutoff: int | None = None
+    ) -> Tensor:
+        """Latents pulled toward ``average (w_dim,)``; see :meth:`StyleGAN2Generator.truncate`."""
+        if cutoff is None:
+            return w if truncation == 1.0 else average + truncation * (w - average)
+        if not 0 <= cutoff <= self.num_ws:
+            raise ConfigError(f"cutoff is {cutoff}, but must be from 0 to {self.num_ws} rows")
+        rows = self.rows(w)
+        return torch.cat(
+            [self.truncate(rows[:, :cutoff], average, truncation), rows[:, cutoff:]], 1
+        )
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
@@ -125,13 +144,13 @@ class _ModulatedConv(nn.Module):
         self.weight = nn.Parameter(
             torch.randn(1, out_channels, in_channels, kernel_size, kernel_size)
         )
+        if upsample:
+            self.blur = _Blur()
         self.modulation = EqualLinear(style_dim, in_channels, bias=1.0)
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2
         self.demodulate = demodulate
         self.upsample = upsample
-        if upsample:
-            self.blur = _Blur()
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.modulation(w)
@@ -160,13 +179,24 @@ class _ActivationBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
 
+def _clamped(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
+
+
 class _StyledConv(nn.Module):
     """Modulated convolution, one noise map for all channels, bias, activation."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, style_dim: int, *, upsample: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        style_dim: int,
+        *,
+        clamp: float | None,
+        upsample: bool = False,
     ) -> None:
         super().__init__()
+        self.clamp = clamp
         self.conv = _ModulatedConv(in_channels, out_channels, 3, style_dim, upsample=upsample)
         self.noise = _NoiseStrength()
         self.activate = _ActivationBias(out_channels)
@@ -176,21 +206,24 @@ class _StyledConv(nn.Module):
         offset = self.activate.bias[None, :, None, None].to(x.dtype)
         if noise is not None:
             offset = offset + (self.noise.weight * noise).to(x.dtype)
-        return scaled_leaky_relu(x + offset)
+        return _clamped(scaled_leaky_relu(x + offset), self.clamp)
 
 
 class _ToRGB(nn.Module):
     """1x1 modulated convolution to colour, added to the up-sampled picture so far."""
 
-    def __init__(self, in_channels: int, style_dim: int, *, upsample: bool) -> None:
+    def __init__(
+        self, in_channels: int, style_dim: int, *, clamp: float | None, upsample: bool
+    ) -> None:
         super().__init__()
-        self.conv = _ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.clamp = clamp
         if upsample:
             self.upsample = _Upsample()
+        self.conv = _ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        picture: Tensor = self.conv(x, w).to(w.dtype) + self.bias
+        picture = _clamped(self.conv(x, w).to(w.dtype) + self.bias, self.clamp)
         if skip is not None:
             picture = picture + self.upsample(skip)
         return picture
@@ -215,24 +248,24 @@ class StyleGAN2Generator(nn.Module):
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.config = config
-        channels, dim = config.channels, config.style_dim
+        channels, dim, clamp = config.channels, config.style_dim, config.conv_clamp
         mapping = [
-            EqualLinear(dim, dim, lr_multiplier=0.01, activate=True)
-            for _ in range(config.mapping_layers)
+            EqualLinear(dim if i else config.z_dim, dim, lr_multiplier=0.01, activate=True)
+            for i in range(config.mapping_layers)
         ]
         self.style = nn.Sequential(PixelNorm(), *mapping)
         self.input = _Constant(channels[4])
-        self.conv1 = _StyledConv(channels[4], channels[4], dim)
-        self.to_rgb1 = _ToRGB(channels[4], dim, upsample=False)
+        self.conv1 = _StyledConv(channels[4], channels[4], dim, clamp=clamp)
+        self.to_rgb1 = _ToRGB(channels[4], dim, clamp=clamp, upsample=False)
         self.convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
         self.noises = nn.Module()
         self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
         for resolution in list(channels)[1:]:
             before, here = channels[resolution // 2], channels[resolution]
-            self.convs.append(_StyledConv(before, here, dim, upsample=True))
-            self.convs.append(_StyledConv(here, here, dim))
-            self.to_rgbs.append(_ToRGB(here, dim, upsample=True))
+            self.convs.append(_StyledConv(before, here, dim, clamp=clamp, upsample=True))
+            self.convs.append(_StyledConv(here, here, dim, clamp=clamp))
+            self.to_rgbs.append(_ToRGB(here, dim, clamp=clamp, upsample=True))
             for index in (len(self.convs) - 1, len(self.convs)):
                 buffer = torch.randn(1, 1, resolution, resolution)
                 self.noises.register_buffer(f"noise_{index}", buffer)
@@ -246,9 +279,23 @@ class StyleGAN2Generator(nn.Module):
     def resolution(self) -> int:
         return self.config.resolution
 
-    def mapping(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """``(N, z_dim) -> (N, w_dim)``; ``truncation`` < 1 pulls toward ``latent_avg``."""
-        return truncate(self.style(z), self.latent_avg, truncation)
+    def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """``(N, z_dim) -> (N, w_dim)``, or ``(N, num_ws, w_dim)`` with a ``cutoff``.
+
+        ``truncation`` and ``cutoff`` as of :meth:`truncate`.
+        """
+        return self.truncate(self.style(z), truncation, cutoff)
+
+    def truncate(self, w: Tensor, truncation: float, cutoff: int | None = None) -> Tensor:
+        """W or W+ pulled toward ``latent_avg``: ``avg + truncation * (w - avg)``; 1 leaves them.
+
+        With a ``cutoff``, 0 to ``num_ws``, only that many leading rows, and the result is
+        ``(N, num_ws, w_dim)``.
+
+        Raises:
+            ConfigError: another cutoff, or latents of another shape with one.
+        """
+        return self.config.truncate(w, self.latent_avg, truncation, cutoff)
 
     def synthesis(
         self,
@@ -258,23 +305,25 @@ class StyleGAN2Generator(nn.Module):
         dtype: torch.dtype | None = None,
         resolution: int | None = None,
         fade: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """``(N, w_dim)`` or ``(N, num_ws, w_dim)`` -> ``(N, 3, H, W)``.
 
-        ``noise``: the stored maps, fresh ones, or none. ``dtype``: type of the feature maps
-        (the picture is summed in w's type). ``resolution`` and ``fade`` stop early and weight
-        the last RGB layer; both serve growing during training only.
+        ``noise``: the stored maps, fresh ones per picture (``random``: standard normal, drawn from
+        ``generator``, on the maps' device, or torch's own), or none. ``dtype``: type of the
+        feature maps (the picture is summed in w's type). ``resolution`` and ``fade`` stop early
+        and weight the last RGB layer; both serve growing during training only.
         """
         rows = self.config.rows(w)
         x = self.input.input.to(dtype or rows.dtype).expand(len(rows), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.conv1(x, rows[:, 0], self._noise(0, x, noise))
+        x = self.conv1(x, rows[:, 0], self._noise(0, x, noise, generator))
         picture: Tensor = self.to_rgb1(x, rows[:, 1], None)
         blocks = int(math.log2(resolution or self.resolution)) - 2
         for j in range(blocks):
             # The layer sees twice the size of what comes in, so its noise map is asked by index.
             for i in (2 * j, 2 * j + 1):
-                maps = self._noise(i + 1, x, noise)
+                maps = self._noise(i + 1, x, noise, generator)
                 x = self.convs[i](x, rows[:, i + 1], maps)
             before = picture
             picture = self.to_rgbs[j](x, rows[:, 2 * j + 3], before)
@@ -286,10 +335,13 @@ class StyleGAN2Generator(nn.Module):
     def forward(self, w: Tensor) -> Tensor:
         return self.synthesis(w)
 
-    def _noise(self, index: int, x: Tensor, mode: NoiseMode) -> Tensor | None:
+    def _noise(
+        self, index: int, x: Tensor, mode: NoiseMode, generator: torch.Generator | None
+    ) -> Tensor | None:
         if mode == "none":
             return None
         stored: Tensor = getattr(self.noises, f"noise_{index}")
         if mode == "constant":
             return stored
-        return torch.randn(len(x), *stored.shape[1:], dtype=x.dtype, device=x.device)
+        size = (len(x), *stored.shape[1:])
+        return torch.randn(size, generator=generator, dtype=x.dtype, device=x.device)
