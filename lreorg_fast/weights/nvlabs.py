@@ -78,7 +78,7 @@ def read_nvlabs_generator(checkpoint: Checkpoint) -> NvlabsGenerator:
 
 
 def _class(network: PersistentObject) -> str:
-    return network.class_name.rpartition(".")[2]
+    return str(network.class_name).rpartition(".")[2]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -167,7 +167,7 @@ _ENDS: Mapping[str, tuple[str, Callable[[Shape], Shape]]] = {
 }
 
 
-def _target(name: str, shape: Shape) -> tuple[str, Shape] | None:
+def rosinality_entry(name: str, shape: Shape) -> tuple[str, Shape] | None:
     """Rosinality's name and shape of an entry; None for one that its layout does not have."""
     if name == _CONSTANT:
         return "input.input", (1, *shape)
@@ -200,7 +200,7 @@ def _renamed(refs: Mapping[str, TensorRef], source: Path) -> dict[str, Tensor]:
         if name.endswith(_FILTER):
             _check_filter(name, ref, source)
             continue
-        found = _target(name, tuple(ref.shape))
+        found = rosinality_entry(name, tuple(ref.shape))
         if found is None or found[0] in tensors:
             raise CheckpointError(
                 f"'{source}' has the entry '{name:.80}', which no supported generator has; give "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import published
 import pytest
 import torch
-from golden import DATA, arrays, difference, fill
+from golden import DATA, arrays, difference, fill, published_keys
 from torch import Tensor
 
 from lreorg_fast.errors import CheckpointError
@@ -20,7 +21,7 @@ from lreorg_fast.models import E4EConfig, E4EEncoder, StyleGAN2Config, StyleGAN2
 from lreorg_fast.weights.checkpoint import PersistentObject, open_checkpoint
 from lreorg_fast.weights.generators import load_generator, mean_latent
 from lreorg_fast.weights.networks import write_network
-from lreorg_fast.weights.nvlabs import read_nvlabs_generator
+from lreorg_fast.weights.nvlabs import read_nvlabs_generator, rosinality_entry
 from tolerances import tolerance
 
 GATE = tolerance("published network", "float32")
@@ -221,3 +222,14 @@ def test_nvlabs_networks_of_other_kinds_are_refused(name) -> None:
         other.content["G_ema"] = None
         with pytest.raises(CheckpointError, match="nothing"):
             read_nvlabs_generator(other)
+
+
+@pytest.mark.parametrize("size", [256, 1024])
+def test_nvlabs_names_become_those_of_the_published_table(size) -> None:
+    text = (DATA / f"map_rosinality_nvlabs_{size}.json").read_text()
+    shapes = {name: shape for name, shape, _ in published_keys(f"rosinality_generator_{size}")}
+    theirs = {name: shape for name, shape, _ in published_keys(f"ada_generator_{size}_cb32768")}
+    pairs = json.loads(text)["map"]
+    assert len(pairs) == len(theirs) - sum("resample_filter" in n for n in theirs) - 1
+    for ours, name, _ in pairs:
+        assert rosinality_entry(name, theirs[name]) == (ours, shapes[ours])
