@@ -220,9 +220,7 @@ def _check_average(generator: StyleGAN2Generator, encoder: E4EEncoder) -> None:
     if not bool(encoder.latent_avg.any()):
         return
     random = torch.Generator().manual_seed(0)
-    w = generator.mapping(
-        torch.randn(_AVERAGE_SAMPLES, generator.config.style_dim, generator=random)
-    )
+    w = generator.mapping(torch.randn(_AVERAGE_SAMPLES, generator.config.z_dim, generator=random))
     centre = generator.latent_avg if bool(generator.latent_avg.any()) else w.mean(0)
     offset = float((encoder.latent_avg.mean(0) - centre).square().mean().sqrt())
     spread = float(w.std(0).square().mean().sqrt())

@@ -144,7 +144,7 @@ def _representation(
 
 def _people(sizes: CalibrationSizes, generator: Any) -> Tensor:
     random = torch.Generator().manual_seed(sizes.seed)
-    z = torch.randn(sizes.people, generator.config.style_dim, generator=random)
+    z = torch.randn(sizes.people, generator.config.z_dim, generator=random)
     w: Tensor = generator.mapping(z)
     return w
 

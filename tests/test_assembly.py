@@ -134,7 +134,7 @@ def test_the_limits_by_hand() -> None:
     """Networks of which everything is known: one picture per latent, coded with a known error."""
 
     class Generator:
-        config = type("Config", (), {"resolution": 4, "style_dim": 3})
+        config = type("Config", (), {"resolution": 4, "z_dim": 3})
 
         def mapping(self, z: Tensor) -> Tensor:
             return z.sign() * torch.tensor([0.0, 1.0, 1.0]) / 2 + z[:, :1].clamp(-1, 1) * 0

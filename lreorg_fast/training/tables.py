@@ -161,7 +161,7 @@ def build_tables(
 
 def _latents(sizes: TableSizes, generator: Any) -> Tensor:
     random = torch.Generator().manual_seed(sizes.seed)
-    z = torch.randn(sizes.latents, generator.config.style_dim, generator=random)
+    z = torch.randn(sizes.latents, generator.config.z_dim, generator=random)
     w: Tensor = generator.mapping(z)
     return w
 
