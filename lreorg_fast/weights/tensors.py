@@ -90,7 +90,7 @@ def read_tensors(
                 "if it is trusted"
             )
         digest = hashlib.sha256()
-        entries = _read_header(stream, size, source, digest)
+        entries, _ = read_header(stream, size, source, digest)
         if expected is not None:
             _check_expected(entries, expected, source)
         tensors = {entry.name: _read_tensor(stream, entry, source, digest) for entry in entries}
@@ -220,9 +220,21 @@ def open_weights(source: Path, follow_links: bool = False) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_header(
+def read_header(
     stream: BinaryIO, size: int, source: Path, digest: hashlib._Hash
-) -> list[TensorEntry]:
+) -> tuple[list[TensorEntry], dict[str, str]]:
+    """The header of a safetensors file, checked in full: entries by position, and metadata.
+
+    Args:
+        stream: at its start; left where the data begin.
+        size: of the file, in bytes.
+        source: named in messages.
+        digest: fed with what is read.
+
+    Raises:
+        CheckpointError: not a header, or one that its file does not bear out.
+    """
+
     def malformed(reason: str) -> CheckpointError:
         return CheckpointError(
             f"'{source}' is not a usable safetensors file: {reason}; fetch or export it again"
@@ -247,7 +259,7 @@ def _read_header(
         if len(fields) > _MAX_TENSORS:
             raise ValueError(f"it lists {len(fields)} tensors, more than {_MAX_TENSORS}")
         entries = [_parse_entry(name, value) for name, value in fields.items()]
-        return _check_layout(entries, size - 8 - length)
+        return _check_layout(entries, size - 8 - length), metadata
     except ValueError as error:
         raise malformed(str(error)) from error
 

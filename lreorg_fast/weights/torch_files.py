@@ -1,0 +1,423 @@
+"""Files that ``torch.save`` writes, old and new, and TorchScript archives, read as data.
+
+The structure (a pickle) is read first and by :mod:`lreorg_fast.weights.pickles`; tensors stay in
+the file as :class:`TensorRef` until they are asked for. Formats: ``torch/serialization.py``. New
+files are zip archives with the records ``NAME/data.pkl`` and ``NAME/data/KEY``, not compressed;
+old ones are five pickles in a row and then the storages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+import torch
+from torch import Tensor
+
+from lreorg_fast.errors import CheckpointError
+from lreorg_fast.weights.pickles import (
+    INERT_PREFIXES,
+    PLAIN,
+    Allowed,
+    Inert,
+    PickleRefused,
+    Vocabulary,
+    read_pickle,
+    read_pickle_bytes,
+)
+
+_MOST_RANK = 16
+_MOST_RECORDS = 200_000
+_MOST_STRUCTURE_BYTES = 256 * 2**20
+# A tensor may be larger than what is stored of it (an expanded one), but only a small one.
+_FREE_ELEMENTS = 2**16
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_SCRIPT_PREFIX = "__torch__."
+
+_STORAGE_TYPES: Mapping[str, torch.dtype | None] = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "UntypedStorage": None,
+}
+_DTYPES = {str(dtype): dtype for dtype in _STORAGE_TYPES.values() if dtype is not None}
+
+
+class Bytes(Protocol):
+    """Where the bytes of a storage lie."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read_into(self, target: memoryview, offset: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """A stretch of an open file."""
+
+    stream: BinaryIO
+    begin: int
+    size: int
+
+    def read_into(self, target: memoryview, offset: int) -> None:
+        self.stream.seek(self.begin + offset)
+        position = 0
+        while position < len(target):
+            count = self.stream.readinto(target[position:])  # type: ignore[attr-defined]
+            if not count:
+                raise CheckpointError("a weights file became shorter while it was read; try again")
+            position += count
+
+
+@dataclass
+class Storage:
+    """The memory that tensors share. In old files its place is known only after the structure."""
+
+    dtype: torch.dtype | None
+    elements: int
+    place: Bytes | None = None
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """A tensor that still lies in its file, which must be open to :meth:`read` it.
+
+    Attributes:
+        shape: its dimensions.
+        dtype: as stored.
+        stride, offset: where its elements lie in the storage, in elements.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    storage: Storage = field(repr=False)
+    stride: tuple[int, ...] = ()
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor when read."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> Tensor:
+        """The tensor on the CPU, contiguous, in memory of its own.
+
+        Raises:
+            CheckpointError: the file changed, or it holds a bool other than 0 and 1.
+        """
+        place = self.storage.place
+        if place is None:
+            raise CheckpointError("a weights file lacks the data of a tensor; fetch it again")
+        if 0 in self.shape:
+            return torch.empty(self.shape, dtype=self.dtype)
+        size = self.dtype.itemsize
+        last = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        data = torch.empty((last + 1) * size, dtype=torch.uint8)
+        place.read_into(data.numpy().data, self.offset * size)
+        if self.dtype is torch.bool and bool((data > 1).any()):
+            raise CheckpointError("a weights file holds a bool other than 0 and 1; fetch it again")
+        stored = data.view(self.dtype).as_strided(self.shape, self.stride)
+        # A view of more elements than it has would keep all of them alive.
+        whole = stored.is_contiguous() and stored.numel() == last + 1
+        return stored if whole else stored.clone(memory_format=torch.contiguous_format)
+
+
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorRef:
+    """What ``torch._utils._rebuild_tensor_v2`` is called with, checked and described.
+
+    Raises:
+        PickleRefused: numbers that are not counts, or that reach outside of the storage.
+    """
+    if not isinstance(storage, Storage):
+        raise PickleRefused("its pickle is damaged: a tensor has no storage")
+    shape, stride = _counts(shape), _counts(stride)
+    (offset,) = _counts((offset,))
+    if len(shape) != len(stride) or len(shape) > _MOST_RANK or storage.dtype is None:
+        raise PickleRefused("its pickle is damaged: a tensor has no proper shape")
+    elements = math.prod(shape)
+    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    if elements and last >= storage.elements:
+        raise PickleRefused(f"a tensor of shape {list(shape)!s:.80} reaches outside of its data")
+    if elements > max(storage.elements, _FREE_ELEMENTS):
+        raise PickleRefused(f"a tensor of shape {list(shape)!s:.80} is larger than its data")
+    return TensorRef(shape, storage.dtype, storage, stride, offset)
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, tuple | list) or not all(type(v) is int and v >= 0 for v in values):
+        raise PickleRefused("its pickle is damaged: counts were expected")
+    return tuple(values)
+
+
+def _rebuild_typed(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorRef:
+    """``_rebuild_tensor_v3``: a storage of bytes, and the type as the last argument but one."""
+    dtype = _DTYPES.get(getattr(rest[2], "name", "")) if len(rest) > 2 else None
+    if not isinstance(storage, Storage) or dtype is None:
+        raise PickleRefused("its pickle is damaged: a tensor has no type")
+    typed = Storage(dtype, storage.elements // dtype.itemsize, storage.place)
+    return rebuild_tensor(typed, offset, shape, stride)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    """A parameter is its tensor; gradients and hooks are not kept."""
+    return value
+
+
+def _rebuild_from_type(called: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """A tensor with attributes: the tensor alone."""
+    construct = getattr(called, "construct", None)
+    if construct is None or not isinstance(arguments, tuple):
+        raise PickleRefused("its pickle is damaged: a tensor was expected")
+    return construct(*arguments)
+
+
+@dataclass(frozen=True)
+class _StorageType:
+    dtype: torch.dtype | None
+
+
+def _never(*_: Any) -> Any:
+    raise PickleRefused("its pickle calls a type that is only a name")
+
+
+# Classes that a persistent id names; they are looked up and never called.
+_STORAGE_CLASSES: Mapping[str, _StorageType] = {
+    f"{module}.{name}": _StorageType(dtype)
+    for module in ("torch", "torch.storage", "torch.cuda")
+    for name, dtype in _STORAGE_TYPES.items()
+}
+
+
+TORCH: Allowed = {
+    **PLAIN,
+    **dict.fromkeys(_STORAGE_CLASSES, _never),
+    **dict.fromkeys(_DTYPES, _never),
+    "torch._utils._rebuild_tensor": rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_typed,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch.nn.parameter.Parameter": _never,
+    "torch.nn.parameter.Buffer": _never,
+    "torch.Tensor": _never,
+    "torch.Size": lambda sizes=(): _counts(sizes),
+    "torch.device": lambda *parts: ":".join(str(part) for part in parts),
+    "torch.jit._pickle.build_intlist": _first,
+    "torch.jit._pickle.build_doublelist": _first,
+    "torch.jit._pickle.build_boollist": _first,
+    "torch.jit._pickle.build_tensorlist": _first,
+    "torch.jit._pickle.restore_type_tag": _first,
+}
+
+HINTS: Mapping[str, str] = {
+    "dnnlib.tflib.network.Network": (
+        "it is a TensorFlow network pickle of the first StyleGAN2; take the PyTorch one (for "
+        "example with the legacy.py of stylegan2-ada-pytorch)"
+    ),
+}
+_VOCABULARY = Vocabulary(TORCH, (*INERT_PREFIXES, _SCRIPT_PREFIX), HINTS)
+
+
+# ---- zip archives
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a zip archive of torch holds: the structure, and whether it is TorchScript."""
+
+    content: Any
+    script: bool
+
+
+def read_archive(stream: BinaryIO, size: int) -> Archive:
+    """The structure of a file of ``torch.save`` since 1.6, or of a TorchScript archive.
+
+    Raises:
+        PickleRefused: not such an archive, compressed, overlapping, of the other byte order, or
+            a structure that :func:`read_pickle` refuses.
+    """
+    records = _records(stream, size)
+    roots = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(roots) != 1:
+        raise PickleRefused("it is a zip archive, but not one that torch wrote")
+    root = roots[0].removesuffix("data.pkl")
+    structure = records[roots[0]]
+    if structure.size > _MOST_STRUCTURE_BYTES:
+        raise PickleRefused(f"its structure has {structure.size} bytes, more than any weights need")
+    if f"{root}byteorder" in records and _content(records[f"{root}byteorder"]) != b"little":
+        raise PickleRefused("its numbers are big-endian; save it again on an ordinary machine")
+
+    def persistent(identity: Any) -> Storage:
+        storage, key = _storage(identity)
+        place = records.get(f"{root}data/{key}")
+        if place is None or place.size < _stored_bytes(storage):
+            raise PickleRefused(f"it lacks the data of the tensor record '{key!s:.40}'")
+        storage.place = place
+        return storage
+
+    content = read_pickle_bytes(_content(structure), _VOCABULARY, persistent)
+    script = f"{root}constants.pkl" in records
+    return Archive(_flattened(content) if script else content, script)
+
+
+def _records(stream: BinaryIO, size: int) -> dict[str, FileBytes]:
+    """Name -> place of every record; nothing is decompressed."""
+    stream.seek(0)
+    try:
+        entries = zipfile.ZipFile(stream).infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
+        raise PickleRefused(
+            f"its zip directory cannot be read ({error!s:.60}); the download may be cut short"
+        ) from error
+    if len(entries) > _MOST_RECORDS:
+        raise PickleRefused(f"it has {len(entries)} records, more than any weights need")
+    records: dict[str, FileBytes] = {}
+    for entry in entries:
+        if entry.filename.split("/")[1:2] == ["code"]:
+            continue  # TorchScript's, compressed, and never looked at
+        stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
+        if not stored or entry.compress_size != entry.file_size:
+            raise PickleRefused("it is compressed or encrypted, which torch never does")
+        if entry.filename in records:
+            raise PickleRefused(f"it holds the record '{entry.filename!s:.60}' twice")
+        begin = _record_begin(stream, entry)
+        if begin + entry.file_size > size:
+            raise PickleRefused("a record reaches beyond its end; the download may be cut short")
+        records[entry.filename] = FileBytes(stream, begin, entry.file_size)
+    _check_overlap(list(records.values()))
+    return records
+
+
+def _record_begin(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    """Behind the local header (APPNOTE.TXT 4.3.7), whose padding aligns torch's records."""
+    stream.seek(entry.header_offset)
+    header = stream.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise PickleRefused("its zip directory points to nothing; the download may be cut short")
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    return entry.header_offset + 30 + int(name_length) + int(extra_length)
+
+
+def _check_overlap(places: list[FileBytes]) -> None:
+    position = 0
+    for place in sorted(places, key=lambda place: place.begin):
+        if place.begin < position:
+            raise PickleRefused("its records overlap; fetch it again from its authors")
+        position = place.begin + place.size
+
+
+def _content(place: FileBytes) -> bytes:
+    content = bytearray(place.size)
+    place.read_into(memoryview(content), 0)
+    return bytes(content)
+
+
+def _storage(identity: Any) -> tuple[Storage, str]:
+    """A storage from its persistent id ``("storage", class, key, device, elements, ...)``."""
+    fields = identity if isinstance(identity, tuple) else ()
+    kind = _STORAGE_CLASSES.get(getattr(fields[1], "name", "")) if len(fields) >= 5 else None
+    if kind is None or fields[0] != "storage" or not isinstance(fields[2], str | int):
+        raise PickleRefused("its pickle is damaged: a storage was expected")
+    (elements,) = _counts((fields[4],))
+    return Storage(kind.dtype, elements), str(fields[2])
+
+
+def _stored_bytes(storage: Storage) -> int:
+    return storage.elements * (1 if storage.dtype is None else storage.dtype.itemsize)
+
+
+def _flattened(module: Any) -> dict[str, Any]:
+    """A TorchScript module as a state dict: its tensors and numbers by dotted name."""
+    flat: dict[str, Any] = {}
+    waiting = [("", module)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, current = waiting.pop()
+        if not isinstance(current, Inert) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        for name, value in current.attributes.items():
+            full = f"{prefix}{name}"
+            if isinstance(value, Inert):
+                waiting.append((f"{full}.", value))
+            elif value is None or isinstance(value, TensorRef | str | int | float):
+                flat[full] = value
+    return flat
+
+
+# ---- the format before 1.6, also inside the pickles of NVlabs
+
+
+def read_legacy(stream: BinaryIO, size: int) -> Any:
+    """The structure of an old file, from behind its magic number.
+
+    Raises:
+        PickleRefused: with the reason.
+    """
+    storages: dict[str, Storage] = {}
+
+    def persistent(identity: Any) -> Storage:
+        storage, key = _storage(identity)
+        if len(identity) > 5 and identity[5] is not None:
+            raise PickleRefused(
+                "its tensors are views of storages (torch before 0.4); save it anew"
+            )
+        known = storages.setdefault(key, storage)
+        if (known.dtype, known.elements) != (storage.dtype, storage.elements):
+            raise PickleRefused("its pickle is damaged: a storage changes its size")
+        return known
+
+    if read_pickle(stream, _VOCABULARY) != _LEGACY_PROTOCOL:
+        raise PickleRefused("it is of an unknown version of torch's old format")
+    system = read_pickle(stream, _VOCABULARY)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise PickleRefused("its numbers are big-endian; save it again on an ordinary machine")
+    content = read_pickle(stream, _VOCABULARY, persistent)
+    keys = read_pickle(stream, _VOCABULARY)
+    _place(stream, size, storages, keys)
+    return content
+
+
+def _place(stream: BinaryIO, size: int, storages: Mapping[str, Storage], keys: Any) -> None:
+    """Storages follow in the order of ``keys``, each behind its number of elements."""
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+        raise PickleRefused("its list of tensors does not fit; the download may be cut short")
+    position = stream.tell()
+    for key in keys:
+        storage = storages[str(key)]
+        stream.seek(position)
+        (elements,) = struct.unpack("<q", stream.read(8).ljust(8, b"\xff"))
+        needed = _stored_bytes(storage)
+        if elements != storage.elements or position + 8 + needed > size:
+            raise PickleRefused("its data end too early; the download may be cut short")
+        storage.place = FileBytes(stream, position + 8, needed)
+        position += 8 + needed
+
+
+def read_embedded(content: Any) -> Any:
+    """``torch.storage._load_from_bytes``: an old file inside of a pickle.
+
+    Raises:
+        PickleRefused: with the reason.
+    """
+    if not isinstance(content, bytes):
+        raise PickleRefused("its pickle is damaged: the bytes of a tensor were expected")
+    stream = io.BytesIO(content)
+    if read_pickle(stream, _VOCABULARY) != LEGACY_MAGIC:
+        raise PickleRefused("it holds a tensor that is not in torch's old format")
+    return read_legacy(stream, len(content))
