@@ -91,7 +91,7 @@ def fetch(names: tuple[str, ...], accept_licence: bool, offline: bool, quiet: bo
     """
     from lreorg_fast import weights as library
     from lreorg_fast.weights.cache import cached_file, expected_sha256
-    from lreorg_fast.weights.fetch import is_offline
+    from lreorg_fast.weights.fetching import is_offline
     from lreorg_fast.weights.registry import published_file
 
     entries = [published_file(name) for name in names]  # a typing error costs no download

@@ -212,8 +212,8 @@ def _read_pickled(stream: BinaryIO, size: int) -> _Structure:
     networks = first.values() if isinstance(first, dict) else ()
     if not any(isinstance(value, PersistentObject) for value in networks):
         raise PickleRefused(
-            "it is a plain pickle that neither torch nor NVlabs wrote; save it with torch.save or as "
-            "safetensors"
+            "it is a plain pickle that neither torch nor NVlabs wrote; save it with torch.save or "
+            "as safetensors"
         )
     return "NVlabs pickle", first, {}
 

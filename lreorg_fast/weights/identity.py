@@ -141,7 +141,7 @@ def load_identity(path: str | os.PathLike[str]) -> IdentityNet:
             net = family.build(_units(family, refs, source))
         _check_head(family, refs, source)
         counters = _missing_counters(net, refs)
-        materialize(net, refs | counters, source)
+        materialize(net, {**refs, **counters}, source)
     if counters:
         once(
             f"identity counters {source.name}",
