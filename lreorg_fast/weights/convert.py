@@ -7,7 +7,6 @@ loads faster, needs no allow-list, and leaves out what only training needed.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,15 +70,10 @@ def convert(
     return Converted(result, kind.title, architecture, config, result.stat().st_size)
 
 
-def loaders_of(kind: FileKind) -> list[str]:
-    """The loaders that the table names for a kind of file."""
-    return re.findall(r"lf\.weights\.(load_\w+)", kind.remedy)
-
-
 def _choose(source: Path, part: str | None) -> tuple[FileKind, str]:
     with open_checkpoint(source) as checkpoint:
         kind = describe(checkpoint)
-        names = [] if kind is None else loaders_of(kind)
+        names = () if kind is None else kind.loaders
         parts = [name for name, loader in PARTS.items() if loader in names]
         if kind is None or not parts or (part is not None and part not in parts):
             wanted = "a network that is converted" if part is None else f"one with a part '{part}'"

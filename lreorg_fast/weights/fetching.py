@@ -180,7 +180,7 @@ def _check_content(source: Path, entry: PublishedFile) -> None:
 
     with open_checkpoint(source) as checkpoint:
         kind = describe(checkpoint)
-        if kind is None or f"lf.weights.{entry.loader}" not in kind.remedy:
+        if kind is None or entry.loader not in kind.loaders:
             raise wrong_kind(checkpoint, entry.name)
 
 

@@ -22,8 +22,6 @@ _DEEPEST = 4  # mappings around a state dict; trainers use two
 _MOST_NAMES = 20_000
 _NAMES_IN_MESSAGES = 5
 
-_NO_LOADER = "nothing here takes such a file"
-
 
 @dataclass(frozen=True)
 class FileKind:
@@ -31,35 +29,38 @@ class FileKind:
 
     Args:
         title: what it is called, with its article.
-        remedy: the loader that takes it, or why none does.
+        loaders: those of lf.weights that take it, or take a part of it.
         markers: regular expressions; each must be found in some dotted name of the file.
         absent: none of these may be found.
+        advice: what to do instead, where no loader takes it.
     """
 
     title: str
-    remedy: str
-    markers: tuple[str, ...]
+    loaders: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    advice: str = "nothing here takes such a file"
+
+    @property
+    def remedy(self) -> str:
+        """What to do with such a file."""
+        if not self.loaders:
+            return self.advice
+        return "load it with " + " or ".join(f"lf.weights.{loader}" for loader in self.loaders)
 
 
-def _takes(loader: str) -> str:
-    return f"load it with lf.weights.{loader}"
-
-
-_GENERATOR, _ENCODER = _takes("load_generator"), _takes("load_encoder")
-_IDENTITY = _takes("load_identity")
+_GENERATOR, _ENCODER, _IDENTITY = ("load_generator",), ("load_encoder",), ("load_identity",)
 
 # First match wins: a checkpoint comes before the parts that it contains.
 KINDS: tuple[FileKind, ...] = (
     FileKind(
         "an e4e checkpoint",
-        "load its encoder with lf.weights.load_encoder and its generator with "
-        "lf.weights.load_generator",
+        (*_ENCODER, *_GENERATOR),
         (r"(^|\.)encoder\.styles\.0\.linear\.weight$", r"(^|\.)decoder\.input\.input$"),
         (r"(^|\.)encoder\.style_0\.",),
     ),
     FileKind("an e4e encoder", _ENCODER, (r"(^|\.)styles\.0\.linear\.weight$", r"latlayer1")),
-    FileKind("a pSp encoder of another structure", _NO_LOADER, (r"(^|\.)styles\.0\.",)),
+    FileKind("a pSp encoder of another structure", (), (r"(^|\.)styles\.0\.",)),
     FileKind(
         "a StyleGAN2 generator in rosinality's layout",
         _GENERATOR,
@@ -68,12 +69,13 @@ KINDS: tuple[FileKind, ...] = (
     FileKind("an NVlabs network pickle", _GENERATOR, (r"^(G|G_ema|D|augment_pipe):\w+$",)),
     FileKind(
         "an NVlabs state dict without its settings",
-        "give the .pkl file that it came from to lf.weights.load_generator",
+        (),
         (r"(^|\.)synthesis\.b4\.const$",),
+        advice="give the .pkl file that it came from to lf.weights.load_generator",
     ),
     FileKind(
         "a StyleGAN2 discriminator",
-        _NO_LOADER,
+        (),
         (r"(^|\.)final_linear\.\d+\.weight$", r"(^|\.)final_conv\.0\.weight$"),
     ),
     FileKind(
@@ -93,30 +95,30 @@ KINDS: tuple[FileKind, ...] = (
     ),
     FileKind(
         "a CLIP model",
-        _takes("load_clip"),
+        ("load_clip",),
         (r"(^|\.)text_projection$", r"(^|\.)visual\.", r"(^|\.)token_embedding\.weight$"),
     ),
     FileKind(
         "the Inception network of FID",
-        _takes("load_inception"),
+        ("load_inception",),
         (r"(^|\.)Mixed_7c\.branch_pool\.conv\.weight$", r"(^|\.)Conv2d_1a_3x3\.conv\.weight$"),
     ),
-    FileKind("a VGG-Face network", _takes("load_vgg_face"), (r"(^|\.)conv_?5_3\.weight$",)),
+    FileKind("a VGG-Face network", ("load_vgg_face",), (r"(^|\.)conv_?5_3\.weight$",)),
     FileKind(
         "a CDFNet",
-        _takes("load_cdfnet"),
+        ("load_cdfnet",),
         (r"(^|\.)blocks\.0\.cond\.add\.latent\.weight$",),
     ),
-    FileKind("a HiNet checkpoint", _NO_LOADER, (r"(^|\.)inv1\.r\.conv1\.weight$",)),
+    FileKind("a HiNet checkpoint", (), (r"(^|\.)inv1\.r\.conv1\.weight$",)),
 )
 
-_OWN: Mapping[str, str] = {
+_OWN: Mapping[str, tuple[str, ...]] = {
     "stylegan2": _GENERATOR,
     "e4e": _ENCODER,
     "face-backbone": _IDENTITY,
     "iresnet": _IDENTITY,
     "adaface": _IDENTITY,
-    "cdfnet": _takes("load_cdfnet"),
+    "cdfnet": ("load_cdfnet",),
 }
 
 
@@ -124,13 +126,15 @@ def describe(checkpoint: Checkpoint) -> FileKind | None:
     """The kind of an opened file, or None where nothing known is found in it."""
     if ARCHITECTURE in checkpoint.metadata:
         name = checkpoint.metadata[ARCHITECTURE]
-        remedy = _OWN.get(name, "update lreorg_fast, this version does not build it")
-        return FileKind(f"a network file of this package ('{name:.40}')", remedy, ())
+        return FileKind(
+            f"a network file of this package ('{name:.40}')",
+            _OWN.get(name, ()),
+            advice="update lreorg_fast, this version does not build it",
+        )
     if checkpoint.kind == "safetensors" and (checkpoint.path.parent / MANIFEST_NAME).is_file():
         folder = checkpoint.path.parent
-        return FileKind(
-            "a part of a bundle", f"give the folder '{folder}' to lf.Anonymizer.load", ()
-        )
+        advice = f"give the folder '{folder}' to lf.Anonymizer.load"
+        return FileKind("a part of a bundle", advice=advice)
     found = list(islice(_walk(checkpoint.content, "", _DEEPEST), _MOST_NAMES))
     return next((kind for kind in KINDS if _fits(kind, found)), None)
 
