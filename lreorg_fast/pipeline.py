@@ -39,8 +39,9 @@ from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
 FILL_COLOUR = (128, 128, 128)
-# Faces that run through the networks together: bounds memory however many are passed in.
-_BATCH = 32
+# Faces and pixels that run through the networks together: they bound memory however many faces
+# are passed in. 32 faces of 256 pixels, 2 of 1024.
+_MOST_FACES, _MOST_PIXELS = 32, 32 * 256**2
 
 
 @dataclass
@@ -204,8 +205,9 @@ class Anonymizer:
             for i, picture in enumerate(pictures)
         ]
         with torch.inference_mode():
-            for start in range(0, len(faces), _BATCH):
-                self._process(faces[start : start + _BATCH], settings)
+            batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
+            for start in range(0, len(faces), batch):
+                self._process(faces[start : start + batch], settings)
         if tracks is None:  # persons of one picture: their draws are not needed again
             for face in faces:
                 self.ledger.forget(face.track)
