@@ -142,7 +142,8 @@ class VggFace(nn.Module):
         return self.hidden(x)["fc8"]
 
     def _steps(self, x: Tensor, last: int) -> list[tuple[str, Tensor]]:
-        y, found = self.prepared(x), []
+        y = self.prepared(x)
+        found: list[tuple[str, Tensor]] = []
         for name in MAPS[: last + 1]:
             if found and name.endswith("_1"):
                 y = F.max_pool2d(y, 2)

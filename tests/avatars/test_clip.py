@@ -1,4 +1,4 @@
-"""The small CLIP model is a plain open_clip model, where open_clip is installed."""
+"""The small CLIP model is a plain open_clip model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip_import import import_open_clip
 
 from lreorg_fast.avatars import render, sample_avatars
 from lreorg_fast.avatars.recipe.captions import caption
@@ -28,10 +29,7 @@ def test_without_open_clip_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def trained(tmp_path: Path) -> ClipMeaning:
-    try:
-        build_clip()
-    except MissingExtra as error:
-        pytest.skip(str(error))
+    import_open_clip()
     data = picture_set(tmp_path / "data.pt", 64, 3, lambda _: None, people=32)
     recipe = ClipRecipe(steps=3, batch=16, warm_up=1)
     train_clip(recipe, data, tmp_path / "clip", torch.device("cpu"), lambda _: None)
@@ -57,10 +55,7 @@ def test_contents_are_distributions(trained: ClipMeaning) -> None:
 
 
 def test_the_packaged_bundle_is_an_open_clip_model_of_its_own() -> None:
-    try:
-        import open_clip
-    except (ImportError, RuntimeError) as error:  # torchvision that does not fit torch
-        pytest.skip(f"open_clip cannot be imported here: {error}")
+    open_clip = import_open_clip()
     name = f"local-dir:{open_bundle('demo').root}"
     model, tokenizer = open_clip.create_model(name).eval(), open_clip.get_tokenizer(name)
     avatars = sample_avatars(60, torch.Generator().manual_seed(77))
@@ -75,10 +70,7 @@ def test_the_packaged_bundle_is_an_open_clip_model_of_its_own() -> None:
 def test_an_interrupted_run_reads_the_captions_that_it_would_have_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        build_clip()
-    except MissingExtra as error:
-        pytest.skip(str(error))
+    import_open_clip()
     from lreorg_fast.avatars.recipe import clip
 
     data = picture_set(tmp_path / "data.pt", 64, 3, lambda _: None, people=16)
