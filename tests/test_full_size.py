@@ -1,5 +1,8 @@
 """The whole pipeline at the sizes of the public FFHQ-256 networks, on parameters made from names.
 
+The networks go the way of a user's: files in the layouts of their authors, ``lreorg bundle build``,
+an Anonymizer.
+
 Random networks make no faces, so calibrated verification must fill every one; with its limits
 loosened the pictures of the backends for a CPU are compared. One test, because the networks hold
 350 million parameters. Backends for a GPU have their tests in tests/gpu.
@@ -10,16 +13,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import golden
 import numpy as np
 import published
 import pytest
 import torch
-from torch import Tensor, nn
+from click.testing import CliRunner
+from open_clip_import import import_open_clip
 
 import lreorg_fast as lf
-from lreorg_fast.assembly import Label, Networks, build_bundle
-from lreorg_fast.calibration import CalibrationSizes
-from lreorg_fast.keywords import Keyword
+from lreorg_fast.cli.app import lreorg
 from lreorg_fast.models import (
     BackboneConfig,
     E4EConfig,
@@ -29,49 +32,64 @@ from lreorg_fast.models import (
     StyleGAN2Generator,
 )
 from lreorg_fast.privacy import InsecureTestSampler
-from lreorg_fast.training.tables import TableSizes
 from lreorg_fast.weights import open_bundle
 from lreorg_fast.weights.parts import load_part
 from tolerances import tolerance
 
 # Without contents: random pictures do not show them all.
-KEYWORDS = {name: Keyword(name) for name in ("identity", "gender", "age", "expression", "makeup")}
-TABLES = TableSizes(latents=64, groups=16, members=2, labelled=1)
-CALIBRATION = CalibrationSizes(people=7, reconstructions=4, far=0.5)
+KEYWORDS = ("identity", "gender", "age", "expression", "makeup")
+SMALL = ("--latents", 64, "--groups", 16, "--members", 2, "--labelled", 1)
+QUICK = ("--people", 7, "--reconstructions", 4, "--far", 0.5)
+# A CLIP model of few parameters whose features are as long as those of ViT-B/32.
+CLIP = {
+    "embed_dim": 512,
+    "vision_cfg": {
+        "image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16,
+    },
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}  # fmt: skip
 
 
-class NamedClip:
-    """Text features of 512 numbers, made from the text."""
-
-    def text(self, sentences: list[str]) -> Tensor:
-        return torch.from_numpy(np.stack([published.normal(text, (512,)) for text in sentences]))
-
-    def image(self, x: Tensor) -> Tensor:
-        raise AssertionError("no keyword has contents")
-
-
-def named(module: nn.Module, family: str) -> nn.Module:
-    state = module.state_dict()
-    for name, tensor in state.items():
-        made = published.value(name, tensor.shape, set(state), family, tensor.is_floating_point())
-        if made is not None:
-            tensor.copy_(torch.from_numpy(made))
-    return module.requires_grad_(False).eval()
-
-
-def full_size() -> Networks:
-    generator = named(StyleGAN2Generator(StyleGAN2Config()), "stylegan")
-    encoder = named(E4EEncoder(E4EConfig(num_ws=14)), "e4e")
+def save_e4e(path: Path) -> None:
+    """Encoder and generator in one file, as e4e's authors publish them."""
+    encoder = golden.fill(E4EEncoder(E4EConfig(num_ws=14)), "e4e")
+    decoder = golden.fill(StyleGAN2Generator(StyleGAN2Config()), "stylegan")
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    state |= {f"decoder.{name}": value for name, value in decoder.state_dict().items()}
     average = torch.from_numpy(published.value("latent_avg", (512,), set()))
-    generator.latent_avg.copy_(average)  # type: ignore[operator, union-attr]
-    encoder.latent_avg.copy_(average.expand(14, 512))  # type: ignore[operator, union-attr]
-    # At the golden's gain of 0.1: larger ones double the latents with every block.
+    options = {"stylegan_size": 256, "start_from_latent_avg": True}
+    torch.save({"state_dict": state, "latent_avg": average.repeat(14, 1), "opts": options}, path)
+
+
+def save_cdfnet(path: Path) -> None:
+    """At the golden's gain of 0.1: larger ones double the latents with every block."""
     net = lf.CDFNet(lf.CDFNetConfig())
     for name, tensor in net.state_dict().items():
         gain = 0.1 / np.sqrt(tensor.shape[-1]) if tensor.dim() == 2 else 0.02
         tensor.copy_(torch.from_numpy(published.normal(name, tensor.shape) * np.float32(gain)))
-    recognizer = named(FaceBackbone(BackboneConfig()), "plain")
-    return Networks(generator, encoder, net.requires_grad_(False), NamedClip(), recognizer)  # type: ignore[arg-type]
+    torch.save(net.state_dict(), path)
+
+
+def options(folder: Path) -> list[object]:
+    """Options of ``lreorg bundle build`` for files in the layouts of their authors."""
+    open_clip = import_open_clip()
+    save_e4e(folder / "e4e.pt")
+    save_cdfnet(folder / "cdfnet.pt")
+    recognizer = golden.fill(FaceBackbone(BackboneConfig()))
+    torch.save(recognizer.state_dict(), folder / "model_ir_se50.pth")
+    torch.save({"state_dict": open_clip.CLIP(**CLIP).state_dict()}, folder / "clip.pt")
+    (folder / "clip.json").write_text(json.dumps(CLIP))
+    (folder / "keywords.json").write_text(json.dumps([{"name": name} for name in KEYWORDS]))
+    given = {
+        "generator": folder / "e4e.pt",
+        "encoder": folder / "e4e.pt",
+        "cdfnet": folder / "cdfnet.pt",
+        "identity": folder / "model_ir_se50.pth",
+        "clip": f"{folder / 'clip.json'}:{folder / 'clip.pt'}",
+        "keywords": folder / "keywords.json",
+        "name": "full size",
+    }
+    return [part for name, value in given.items() for part in (f"--{name}", value)]
 
 
 def loosened(folder: Path) -> None:
@@ -86,14 +104,11 @@ def test_a_full_size_bundle_runs_alike_through_every_cpu_backend(
 ) -> None:
     monkeypatch.setenv("LREORG_INSECURE_TEST", "1")
     folder = tmp_path / "full"
-    build_bundle(
-        folder,
-        full_size(),
-        Label("full size", "made from names"),
-        keywords=KEYWORDS,
-        tables=TABLES,
-        calibration=CALIBRATION,
-    )
+    arguments = ["bundle", "build", "-o", folder, *options(tmp_path), *SMALL, *QUICK]
+    result = CliRunner().invoke(lreorg, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    for file in tmp_path.glob("*.p*"):
+        file.unlink()  # a gigabyte that is not needed again
     shapes = {name: part.config for name, part in open_bundle(folder).manifest.parts.items()}
     assert (shapes["generator"]["resolution"], shapes["encoder"]["num_ws"]) == (256, 14)
     assert (shapes["cdfnet"]["dim"], shapes["identity:training"]["input_size"]) == (512, 112)
