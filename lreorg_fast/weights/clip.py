@@ -8,6 +8,7 @@ OpenAI's TorchScript archives.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,18 @@ from torch import Tensor, nn
 
 from lreorg_fast.errors import CheckpointError, ConfigError, MissingExtra
 from lreorg_fast.files import parse_json
+from lreorg_fast.weights.cache import sha256_of
 from lreorg_fast.weights.checkpoint import Checkpoint, TensorRef, open_checkpoint, tensor_refs
 from lreorg_fast.weights.layouts import describe, wrong_kind
+from lreorg_fast.weights.registry import published_file
 from lreorg_fast.weights.tensors import check_finite, check_fit, open_weights
 
 # Under these names open_clip itself looks for a model in a folder.
 _CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 _MOST_CONFIG_BYTES = 2**20
 _LARGEST_NUMBER = 2**20  # in a configuration; the vocabulary is the largest there is
+# open_clip reserves memory for these before a weight is looked at: the square of a context's mask.
+_LARGEST = {"context_length": 2**12, "image_size": 2**12}
 _MOST_LAYERS = 200
 
 # Of OpenAI's and most other models (openai/CLIP, clip/clip.py); a configuration may name others.
@@ -35,7 +40,9 @@ _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 # Only OpenAI's own files hold these three numbers.
 _OPENAI = frozenset({"input_resolution", "context_length", "vocab_size"})
+_OPENAI_PUBLISHED = "clip-vit-b32-openai"  # its copy as safetensors lacks them
 _FETCHING = ("hf_model_name", "hf_tokenizer_name", "timm_model_pretrained")
+_TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")  # with a colon, timm would fetch from a hub
 _TEXT_MASK = "attn_mask"  # computed, not learned; TorchScript archives may carry it
 
 
@@ -156,6 +163,10 @@ def load_clip(name: str | os.PathLike[str], path: str | os.PathLike[str] | None 
     trained from them, take a name that ends in ``-quickgelu``. Other weights give wrong features
     without an error if the name is the wrong one of the two.
 
+    A name says nothing of the pictures' normalization either: it is OpenAI's, as in open_clip.
+    Weights that were trained with another (LAION's ViT-L-14, MobileCLIP, PE-Core) need the
+    ``open_clip_config.json`` that was published beside them.
+
     Raises:
         MissingExtra: open_clip is not installed.
         ConfigError: an unknown name, or a configuration that is not used here.
@@ -256,9 +267,23 @@ def _checked(design: _Design) -> _Design:
             raise ConfigError(
                 f"the configuration '{design.name}' has more than {_MOST_LAYERS} layers"
             )
-    for key, value in [*design.model.items(), *text.items(), *design.model["vision_cfg"].items()]:
-        if isinstance(value, int) and not 0 <= value <= _LARGEST_NUMBER:
-            raise ConfigError(f"the configuration '{design.name}' has {key} = {value!s:.30}")
+    vision = design.model["vision_cfg"]
+    timm = vision.get("timm_model_name")
+    if timm and not (isinstance(timm, str) and _TIMM_NAME.fullmatch(timm)):
+        raise ConfigError(
+            f"the configuration '{design.name}' has timm_model_name {timm!r:.80}, which timm would "
+            "fetch; give the name of an architecture of timm"
+        )
+    if vision.get("pos_embed_type", "learnable") != "learnable":
+        raise ConfigError(
+            f"the configuration '{design.name}' computes the positions of its image tower; take "
+            "one that has learnt them"
+        )
+    for key, value in [*design.model.items(), *text.items(), *vision.items()]:
+        largest = _LARGEST.get(key, _LARGEST_NUMBER)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float) and not abs(number) <= largest:
+                raise ConfigError(f"the configuration '{design.name}' has {key} = {number!s:.30}")
     return design
 
 
@@ -304,13 +329,22 @@ def _state(checkpoint: Checkpoint, design: _Design) -> dict[str, TensorRef]:
     refs = tensor_refs(tree)
     if refs and all(key.startswith("module.") for key in refs):
         refs = tensor_refs(tree, "module.")
-    if set(tree) >= _OPENAI and not design.model.get("quick_gelu"):
+    if not design.model.get("quick_gelu") and _is_openais(tree, checkpoint.path):
         raise CheckpointError(
             f"'{checkpoint.path}' holds OpenAI's weights, which were trained with QuickGELU, but "
-            f"'{design.name}' has GELU; take '{design.name}-quickgelu'"
+            f"'{design.name}' has GELU; take '{design.name}-quickgelu', or set quick_gelu in a "
+            "configuration of your own"
         )
     return {
         key: ref
         for key, ref in refs.items()
         if key not in _OPENAI and key.rpartition(".")[2] != _TEXT_MASK
     }
+
+
+def _is_openais(tree: Any, path: Path) -> bool:
+    """Whether a file says that it is OpenAI's, or is the published copy that does not say it."""
+    if isinstance(tree, Mapping) and set(tree) >= _OPENAI:
+        return True
+    copy = published_file(_OPENAI_PUBLISHED)
+    return path.stat().st_size == copy.bytes and sha256_of(path) == copy.sha256

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import lreorg_fast as lf
 from lreorg_fast.avatars import render, sample_avatars
 from lreorg_fast.errors import CheckpointError, ConfigError, LReorgError, MissingExtra
 from lreorg_fast.keywords import KEYWORDS
-from lreorg_fast.weights import Clip, load_clip, open_bundle, write_tensors
+from lreorg_fast.weights import Clip, load_clip, open_bundle, registry, write_tensors
 from tolerances import tolerance
 
 LIMIT = tolerance("published network", "float32")
@@ -153,6 +155,21 @@ def test_openais_archives_are_read_and_need_quick_gelu(
     assert golden.difference(clip.text(TOKENS["sentences"]), wanted) < 2e-3  # stored in half
 
 
+def test_the_published_copy_of_openais_weights_is_known_by_its_digest(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published_copy = registry.published_file("clip-vit-b32-openai")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    known = replace(published_copy, bytes=weights.stat().st_size, sha256=digest)
+    monkeypatch.setattr("lreorg_fast.weights.clip.published_file", lambda name: known)
+    with pytest.raises(CheckpointError, match=r"QuickGELU.*config\.json-quickgelu"):
+        load_clip(config_file(tmp_path), weights)
+    load_clip(config_file(tmp_path, quick_gelu=True), weights)
+    other = replace(known, sha256=published_copy.sha256)
+    monkeypatch.setattr("lreorg_fast.weights.clip.published_file", lambda name: other)
+    load_clip(config_file(tmp_path), weights)  # of the same size only
+
+
 def test_the_demo_bundle_is_a_model_of_its_own() -> None:
     clip = load_clip(open_bundle("demo").root)
     assert (clip.mean, clip.image_size) == ((0.5, 0.5, 0.5), 64)
@@ -201,6 +218,13 @@ def test_sentences_that_would_be_cut_or_mean_nothing_are_refused(
         ({"vision_cfg": {**small_config()["vision_cfg"], "layers": 10**9}}, "layers"),
         ({"vision_cfg": {**small_config()["vision_cfg"], "width": 10**9}}, "width"),
         ({"vision_cfg": {**small_config()["vision_cfg"], "patch_size": 0}}, "build"),
+        ({"vision_cfg": {**small_config()["vision_cfg"], "image_size": [64, 10**5]}}, "image_size"),
+        (
+            {"vision_cfg": {**small_config()["vision_cfg"], "pos_embed_type": "sin_cos_2d"}},
+            "learnt",
+        ),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:timm/resnet18", "image_size": 64}}, "fetch;"),
+        ({"text_cfg": {**small_config()["text_cfg"], "context_length": 10**5}}, "context_length"),
         ({"text_cfg": {"hf_model_name": "roberta-base"}}, "fetches"),
         ({"text_cfg": None}, "text_cfg"),
         ({"unknown": 1}, "build"),
