@@ -182,6 +182,7 @@ class NetworkPasses:
         skip: View | None,
         picture: View | None,
         threads: int,
+        limit: float = ...,
     ) -> None: ...
     def up_finish(
         self,
@@ -193,6 +194,7 @@ class NetworkPasses:
         noise: View | None,
         next_style: View,
         threads: int,
+        limit: float = ...,
     ) -> None: ...
     def prelu(self, *, in_: View, out: View, bias: View, slope: View, threads: int) -> None: ...
     def row_sums(self, *, in_: View, out: View, threads: int) -> None: ...

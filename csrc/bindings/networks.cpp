@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -105,13 +106,14 @@ class Passes {
   void finish(const View& in, const OptionalView& out, const View& gain, const View& bias,
               const OptionalView& noise, const OptionalView& next_style,
               const OptionalView& colours, const OptionalView& colour_bias,
-              const OptionalView& skip, const OptionalView& picture, std::size_t threads) const {
+              const OptionalView& skip, const OptionalView& picture, std::size_t threads,
+              float limit) const {
     Finish f{};
     f.size = size_of(in, "in");
     const Element element = element_of(in);
     f.in = address(in, "in", element, map_shape(f.size));
     f.out = out ? address(*out, "out", element, map_shape(f.size)) : nullptr;
-    f.activation = activation(f.size, gain, bias, noise, next_style);
+    f.activation = activation(f.size, gain, bias, noise, next_style, limit);
     if (picture) {
       const std::size_t n = f.size.pictures, h = f.size.height, w = f.size.width;
       f.colour.picture = floats(picture, "picture", {n, 3, h, w});
@@ -128,7 +130,7 @@ class Passes {
 
   void up_finish(const std::vector<View>& phases, const View& out, const View& gain,
                  const View& bias, const OptionalView& noise, const View& next_style,
-                 std::size_t threads) const {
+                 std::size_t threads, float limit) const {
     UpFinish f{};
     f.size = size_of(out, "out", 2);
     const Element element = element_of(out);
@@ -141,7 +143,7 @@ class Passes {
                              f.size.width / 2 + (i % 2 == 0), f.size.channels});
     }
     f.out = address(out, "out", element, map_shape(f.size));
-    f.activation = activation(f.size, gain, bias, noise, next_style);
+    f.activation = activation(f.size, gain, bias, noise, next_style, limit);
     run(variant_.of[element].up_finish, f, threads);
   }
 
@@ -209,9 +211,12 @@ class Passes {
   }
 
   static Activation activation(const Size& size, const View& gain, const View& bias,
-                               const OptionalView& noise, const OptionalView& next_style) {
+                               const OptionalView& noise, const OptionalView& next_style,
+                               float limit) {
+    if (!(limit > 0)) throw std::invalid_argument("limit must be positive.");
     const Shape table{size.pictures, size.channels};
     Activation a{};
+    a.limit = limit;
     a.gain = floats(gain, "gain", table);
     a.bias = floats(bias, "bias", {size.channels});
     a.next_style = floats(next_style, "next_style", table);
@@ -323,10 +328,10 @@ void bind_networks(py::module_& m) {
       .def("finish", &Passes::finish, py::kw_only(), py::arg("in_"), py::arg("out"),
            py::arg("gain"), py::arg("bias"), py::arg("noise"), py::arg("next_style"),
            py::arg("colours"), py::arg("colour_bias"), py::arg("skip"), py::arg("picture"),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("limit") = std::numeric_limits<float>::infinity())
       .def("up_finish", &Passes::up_finish, py::kw_only(), py::arg("phases"), py::arg("out"),
            py::arg("gain"), py::arg("bias"), py::arg("noise"), py::arg("next_style"),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("limit") = std::numeric_limits<float>::infinity())
       .def("prelu", &Passes::prelu, py::kw_only(), py::arg("in_"), py::arg("out"), py::arg("bias"),
            py::arg("slope"), py::arg("threads"))
       .def("row_sums", &Passes::row_sums, py::kw_only(), py::arg("in_"), py::arg("out"),

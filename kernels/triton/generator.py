@@ -123,6 +123,7 @@ def finish(
     colour_weight: Tensor,
     colour_bias: Tensor,
     skip: Tensor | None,
+    limit: float | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """``a = leaky_relu(x * gain + noise + bias, 0.2)`` -> (``a * next_style``, picture).
 
@@ -137,6 +138,7 @@ def finish(
         noise: ``(N or 1, H, W)``.
         colour_weight, colour_bias: ``(3, C)`` and ``(3,)``.
         skip: ``(N, 3, H/2, W/2)``.
+        limit: clamps ``a`` to ``[-limit, limit]``, and the colours before ``skip`` is added.
     """
     _check_map(x)
     count, height, width, channels = x.shape
@@ -161,6 +163,7 @@ def finish(
             _style_stride(next_style, colour_style),
             gain.stride(0),
             _shared_stride(noise),
+            limit,
             CHANNELS=channels,
             BLOCK_P=block_p,
             BLOCK_C=block_c,
@@ -175,12 +178,13 @@ def up_finish(
     bias: Tensor,
     noise: Tensor | None,
     next_style: Tensor,
+    limit: float | None = None,
 ) -> Tensor:
     """``leaky_relu(filter(x) * gain + noise + bias, 0.2) * next_style``.
 
     Args:
         x: ``(N, H + 1, W + 1, C)``, what a transposed 3x3 convolution of stride 2 gives.
-        gain, bias, noise, next_style: as of :func:`finish`.
+        gain, bias, noise, next_style, limit: as of :func:`finish`.
 
     Returns:
         ``(N, H, W, C)``.
@@ -204,6 +208,7 @@ def up_finish(
             next_style.stride(0),
             gain.stride(0),
             _shared_stride(noise),
+            limit,
             CHANNELS=channels,
             ROWS=_UP_ROWS,
             BLOCK_X=block_x,

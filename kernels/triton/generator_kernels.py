@@ -23,6 +23,13 @@ def _leaky_relu(x):
 
 
 @triton.jit
+def _clamped(x, limit):
+    """What is not a number stays so, because it fails both comparisons."""
+    x = tl.where(x > limit, limit, x)
+    return tl.where(x < -limit, -limit, x)
+
+
+@triton.jit
 def product_kernel(
     x,
     matrices,
@@ -105,9 +112,11 @@ def _doubled(plane, y, x, height, width, inside):
 
 
 @triton.jit
-def _paint(colour, value, bias, skip, picture, p, inside, height, width, image):
+def _paint(colour, value, bias, limit, skip, picture, p, inside, height, width, image):
     """Store one of the three planes of a picture."""
     value += tl.load(bias + colour)
+    if limit is not None:
+        value = _clamped(value, limit)
     plane = (image * 3 + colour) * height * width
     if skip is not None:
         y = p // width
@@ -134,6 +143,7 @@ def finish_kernel(
     style_stride,
     gain_stride,
     noise_stride,
+    limit,
     CHANNELS: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -156,6 +166,8 @@ def finish_kernel(
         if noise is not None:
             value += tl.load(noise + n * noise_stride + p, mask=inside, other=0.0)[:, None]
         value = _leaky_relu(value)
+        if limit is not None:
+            value = _clamped(value, limit)
         if next_style is not None:
             style = tl.load(next_style + n * style_stride + c, mask=real, other=0.0)
             tl.store(out + at, (value * style[None, :]).to(out.dtype.element_ty), mask=mask)
@@ -167,9 +179,9 @@ def finish_kernel(
         red += tl.reduce(value * red_weight[None, :], 1, _add)
         green += tl.reduce(value * green_weight[None, :], 1, _add)
         blue += tl.reduce(value * blue_weight[None, :], 1, _add)
-    _paint(0, red, colour_bias, skip, picture, p, inside, height, width, n)
-    _paint(1, green, colour_bias, skip, picture, p, inside, height, width, n)
-    _paint(2, blue, colour_bias, skip, picture, p, inside, height, width, n)
+    _paint(0, red, colour_bias, limit, skip, picture, p, inside, height, width, n)
+    _paint(1, green, colour_bias, limit, skip, picture, p, inside, height, width, n)
+    _paint(2, blue, colour_bias, limit, skip, picture, p, inside, height, width, n)
 
 
 @triton.jit
@@ -205,6 +217,7 @@ def up_finish_kernel(
     style_stride,
     gain_stride,
     noise_stride,
+    limit,
     CHANNELS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_X: tl.constexpr,
@@ -233,7 +246,10 @@ def up_finish_kernel(
             value = ((second + third) * _NEAR + (first + newest) * _FAR) * scale + offset
             if noise is not None:
                 value += tl.load(noise + n * noise_stride + at, mask=inside, other=0.0)[:, None]
-            value = _leaky_relu(value) * style
+            value = _leaky_relu(value)
+            if limit is not None:
+                value = _clamped(value, limit)
+            value *= style
             mask = inside[:, None] & real[None, :]
             tl.store(target + at[:, None] * CHANNELS, value.to(out.dtype.element_ty), mask=mask)
         first = second

@@ -87,8 +87,7 @@ def prepare_generator(
         dtype: of maps and weights, float32 or bfloat16; pictures are summed in float32.
 
     Raises:
-        ConfigError: another dtype, a device for which :func:`unprepared_reason` gives one, or a
-            generator with ``conv_clamp``.
+        ConfigError: another dtype, or a device for which :func:`unprepared_reason` gives one.
     """
     device = _checked_device(generator, dtype)
     reason = unprepared_reason(device)
@@ -110,8 +109,6 @@ def inference_generator(
     """
     device = generator.latent_avg.device
     reason = unprepared_reason(device)
-    if reason is None and generator.config.conv_clamp is not None:
-        reason = "its layers are clamped (conv_clamp), which the prepared passes do not compute"
     if reason is None:
         return prepare_generator(generator, dtype)
     once(f"plain generator {reason}", f"the generator on {device} runs unprepared: {reason}")

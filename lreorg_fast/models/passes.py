@@ -7,6 +7,7 @@ Maps are ``(N, H, W, C)`` contiguous, float32 or bfloat16: the memory of a chann
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,13 +62,15 @@ class Passes:
         colours: Tensor | None = None,
         colour_bias: Tensor | None = None,
         skip: Tensor | None = None,
+        limit: float | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """``a = leaky_relu(x * gain + noise + bias, 0.2)`` -> (``a * next_style``, colours of a).
 
         ``gain`` and ``next_style`` are ``(N, C)``, ``bias`` ``(C,)``, ``noise`` ``(N or 1, H, W)``.
         ``next_style`` None saves writing the map, ``x`` is overwritten otherwise. ``colours``
         ``(N, 3, C)`` makes a picture ``(N, 3, H, W)``; ``skip`` is the picture so far, of half
-        the size.
+        the size. With ``limit`` ``a`` is clamped to ``[-limit, limit]``, and so are the colours
+        before the skip is added.
         """
         out = None if next_style is None else x
         picture = None
@@ -85,6 +88,7 @@ class Passes:
             skip=_maybe(skip),
             picture=_maybe(picture),
             threads=torch.get_num_threads(),
+            limit=math.inf if limit is None else limit,
         )
         return out, picture
 
@@ -96,6 +100,7 @@ class Passes:
         bias: Tensor,
         noise: Tensor | None,
         next_style: Tensor,
+        limit: float | None = None,
     ) -> Tensor:
         """As :meth:`finish` after the 4x4 filter over a transposed convolution's four phases.
 
@@ -113,6 +118,7 @@ class Passes:
             noise=_maybe(noise),
             next_style=tensor_view(next_style),
             threads=torch.get_num_threads(),
+            limit=math.inf if limit is None else limit,
         )
         return out
 

@@ -85,11 +85,13 @@ class Steps(Protocol):
         colour: Colour,
         colour_style: Tensor,
         skip: Tensor | None,
+        limit: float | None,
     ) -> tuple[Tensor | None, Tensor]:
         """``a = leaky_relu(x * gain + noise + bias, 0.2)`` -> (``a * next_style``, picture).
 
         ``noise`` is ``(N or 1, H, W)``; ``skip`` is the picture so far, of half the size. Without
-        ``next_style`` there is no map; ``maps`` may be overwritten.
+        ``next_style`` there is no map; ``maps`` may be overwritten. ``limit`` clamps ``a`` to
+        ``[-limit, limit]``, and the colours before ``skip`` is added.
         """
         ...
 
@@ -101,6 +103,7 @@ class Steps(Protocol):
         bias: Tensor,
         noise: Tensor | None,
         next_style: Tensor,
+        limit: float | None,
     ) -> Tensor:
         """The 4x4 filter after a transposed convolution, then as :meth:`finish`."""
         ...
@@ -144,11 +147,6 @@ class PreparedGenerator:
     """Made by :func:`~lreorg_fast.models.inference.prepare_generator`; any thread may call it."""
 
     def __init__(self, generator: StyleGAN2Generator, dtype: torch.dtype, steps: Steps) -> None:
-        if generator.config.conv_clamp is not None:
-            raise ConfigError(
-                f"the generator clamps its layers at {generator.config.conv_clamp:g} (conv_clamp), "
-                "which the prepared passes do not compute; use the generator as it is"
-            )
         self.config: StyleGAN2Config = generator.config
         self.dtype = dtype
         self._steps = steps
@@ -225,8 +223,12 @@ class PreparedGenerator:
             assert x is not None
             maps = layer.convolve(x)
             following = styled[i + 1] if i + 1 < len(styled) else None
-            noise = layer.noise(mode, len(rows), generator)
-            shared = {"gain": gains[i], "bias": layer.bias, "noise": noise}
+            shared = {
+                "gain": gains[i],
+                "bias": layer.bias,
+                "noise": layer.noise(mode, len(rows), generator),
+                "limit": self.config.conv_clamp,
+            }
             if layer.upsample:
                 assert following is not None
                 x = self._steps.up_finish(maps, next_style=following, **shared)

@@ -100,6 +100,7 @@ class CpuSteps:
         colour: Colour,
         colour_style: Tensor,
         skip: Tensor | None,
+        limit: float | None,
     ) -> tuple[Tensor | None, Tensor]:
         x, picture = self._passes.finish(
             maps[0],
@@ -110,6 +111,7 @@ class CpuSteps:
             colours=colour_style[:, None] * colour.weight,
             colour_bias=colour.bias,
             skip=skip,
+            limit=limit,
         )
         assert picture is not None
         return x, picture
@@ -122,7 +124,8 @@ class CpuSteps:
         bias: Tensor,
         noise: Tensor | None,
         next_style: Tensor,
+        limit: float | None,
     ) -> Tensor:
         return self._passes.up_finish(
-            maps, gain=gain, bias=bias, noise=noise, next_style=next_style
+            maps, gain=gain, bias=bias, noise=noise, next_style=next_style, limit=limit
         )

@@ -77,6 +77,7 @@ class GpuSteps:
         colour: Colour,
         colour_style: Tensor,
         skip: Tensor | None,
+        limit: float | None,
     ) -> tuple[Tensor | None, Tensor]:
         x, picture = self._kernels.finish(
             maps[0],
@@ -88,6 +89,7 @@ class GpuSteps:
             colour_weight=colour.weight,
             colour_bias=colour.bias,
             skip=skip,
+            limit=limit,
         )
         return x, picture
 
@@ -99,8 +101,9 @@ class GpuSteps:
         bias: Tensor,
         noise: Tensor | None,
         next_style: Tensor,
+        limit: float | None,
     ) -> Tensor:
         made: Tensor = self._kernels.up_finish(
-            maps[0], gain=gain, bias=bias, noise=noise, next_style=next_style
+            maps[0], gain=gain, bias=bias, noise=noise, next_style=next_style, limit=limit
         )
         return made

@@ -69,6 +69,10 @@ def noise_of(kind: str, count: int, height: int, width: int) -> Tensor | None:
     return None if images is None else normal(images, height, width)
 
 
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
+
+
 def ended(sums: Tensor, gain: Tensor, bias: Tensor, noise: Tensor | None) -> Tensor:
     """The plain modules' demodulation, noise, bias and activation, of ``(N, C, H, W)``."""
     sums = sums * (gain / SQRT2)[:, :, None, None] + bias[:, None, None] / SQRT2
@@ -102,16 +106,19 @@ def test_demodulation_is_the_inverse_root_of_the_sum_of_squares(kernels) -> None
 @pytest.mark.parametrize("noise", ["none", "shared", "fresh"])
 @pytest.mark.parametrize("channels", [7, 32])
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("first", [False, True])
-def test_finish(kernels, monkeypatch, channels: int, noise: str, last: bool, first: bool) -> None:
+@pytest.mark.parametrize(("first", "limit"), [(False, None), (True, None), (False, 0.7)])
+def test_finish(
+    kernels, monkeypatch, channels: int, noise: str, last: bool, first: bool, limit: float | None
+) -> None:
     monkeypatch.setattr(kernels, "_WIDEST", 16)  # 32 channels are two parts of the sum
     x, gain, bias = normal(2, 10, 14, channels), normal(2, channels), normal(channels)
     next_style, colour_style = side_by_side(2, channels)
     weight, colour_bias = normal(3, channels), normal(3)
     skip = None if first else normal(2, 3, 5, 7)
     grain = noise_of(noise, 2, 10, 14)
-    a = ended(chans(x), gain, bias, grain)
+    a = clamped(ended(chans(x), gain, bias, grain), limit)
     wanted = F.conv2d(a * colour_style[:, :, None, None], weight[:, :, None, None], colour_bias)
+    wanted = clamped(wanted, limit)
     if skip is not None:
         fir = fir_kernel(4.0).to(DEVICE).expand(3, 1, 4, 4)
         wanted = wanted + F.conv_transpose2d(skip, fir, stride=2, padding=1, groups=3)
@@ -125,6 +132,7 @@ def test_finish(kernels, monkeypatch, channels: int, noise: str, last: bool, fir
         colour_weight=weight,
         colour_bias=colour_bias,
         skip=skip,
+        limit=limit,
     )
     assert_close(picture, wanted)
     assert (found is None) == last
@@ -134,14 +142,18 @@ def test_finish(kernels, monkeypatch, channels: int, noise: str, last: bool, fir
 
 @pytest.mark.parametrize("noise", ["none", "shared", "fresh"])
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 7), (10, 22, 70)])
-def test_up_finish(kernels, height: int, width: int, channels: int, noise: str) -> None:
+@pytest.mark.parametrize("limit", [None, 0.7])
+def test_up_finish(
+    kernels, height: int, width: int, channels: int, noise: str, limit: float | None
+) -> None:
     x = normal(2, height + 1, width + 1, channels)
     bias, (gain, style) = normal(channels), side_by_side(2, channels)
     grain = noise_of(noise, 2, height, width)
     fir = fir_kernel(4.0).to(DEVICE).expand(channels, 1, 4, 4)
     filtered = F.conv2d(chans(x), fir, padding=1, groups=channels)
-    found = kernels.up_finish(x, gain=gain, bias=bias, noise=grain, next_style=style)
-    assert_close(chans(found), ended(filtered, gain, bias, grain) * style[:, :, None, None])
+    found = kernels.up_finish(x, gain=gain, bias=bias, noise=grain, next_style=style, limit=limit)
+    a = clamped(ended(filtered, gain, bias, grain), limit)
+    assert_close(chans(found), a * style[:, :, None, None])
 
 
 def test_bfloat16_maps_are_rounded_once(kernels) -> None:
@@ -234,4 +246,4 @@ def test_every_kernel_compiles(architecture: int, tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"sm_{architecture}") == 7
+    assert done.stdout.count(f"sm_{architecture}") == 9

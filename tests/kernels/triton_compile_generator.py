@@ -17,6 +17,7 @@ from lreorg_fast.kernels.triton import generator_kernels as kernels
 
 # Stands for a tensor or a number that Triton is told to be a multiple of 16.
 MAP, VECTOR, TABLE, NUMBER = "*bf16", "*fp32", "*i32", "i32"
+LIMIT = "fp32"  # any number
 
 PRODUCT = {
     "x": VECTOR,
@@ -52,6 +53,7 @@ UP_FINISH = {
     "style_stride": NUMBER,
     "gain_stride": NUMBER,
     "noise_stride": NUMBER,
+    "limit": None,
     "CHANNELS": 128,
     "ROWS": 4,
     "BLOCK_X": 16,
@@ -74,6 +76,7 @@ FINISH = {
     "style_stride": NUMBER,
     "gain_stride": NUMBER,
     "noise_stride": NUMBER,
+    "limit": None,
     "CHANNELS": 128,
     "BLOCK_P": 16,
     "BLOCK_C": 128,
@@ -85,6 +88,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "finish": (kernels.finish_kernel, FINISH),
     "last finish": (kernels.finish_kernel, {**FINISH, "next_style": None, "noise": None}),
     "up finish": (kernels.up_finish_kernel, UP_FINISH),
+    "clamped finish": (kernels.finish_kernel, {**FINISH, "limit": LIMIT}),
+    "clamped up finish": (kernels.up_finish_kernel, {**UP_FINISH, "limit": LIMIT}),
     "float32 up finish": (kernels.up_finish_kernel, {**UP_FINISH, "x": VECTOR, "out": VECTOR}),
 }
 
@@ -95,7 +100,7 @@ def compiled(kernel: Any, arguments: dict[str, Any], architecture: int) -> Any:
     attributes = {
         (i,): [["tt.divisibility", 16]]
         for i, a in enumerate(arguments.values())
-        if isinstance(a, str)
+        if isinstance(a, str) and a != LIMIT
     }
     source = ASTSource(kernel, types, constants, attributes)
     return triton.compile(source, target=GPUTarget("cuda", architecture, 32))

@@ -53,6 +53,13 @@ def activated(x: Tensor, gain: Tensor, bias: Tensor, noise: Tensor | None) -> Te
     return F.leaky_relu(x if noise is None else x + noise.double()[:, None], 0.2)
 
 
+limits = st.sampled_from([None, 0.7])
+
+
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
+
+
 def modulation(count: int, width: int) -> dict[str, Any]:
     return {"gain": normal(count, width), "bias": normal(width)}
 
@@ -60,8 +67,8 @@ def modulation(count: int, width: int) -> dict[str, Any]:
 @each_variant
 @each_dtype
 @few
-@given(n=st.integers(1, 3), h=sides, w=sides, c=channels, shared=st.booleans())
-def test_activation_and_colours(kernels, dtype, n, h, w, c, shared) -> None:
+@given(n=st.integers(1, 3), h=sides, w=sides, c=channels, shared=st.booleans(), limit=limits)
+def test_activation_and_colours(kernels, dtype, n, h, w, c, shared, limit) -> None:
     x, style, colours = normal(n, 2 * h, 2 * w, c, dtype=dtype), normal(n, c), normal(n, 3, c)
     noise, colour_bias, skip = (
         normal(1 if shared else n, 2 * h, 2 * w),
@@ -69,10 +76,12 @@ def test_activation_and_colours(kernels, dtype, n, h, w, c, shared) -> None:
         normal(n, 3, h, w),
     )
     arguments = modulation(n, c)
-    a = activated(planes(x), noise=noise, **arguments)
+    a = clamped(activated(planes(x), noise=noise, **arguments), limit)
     up = fir_kernel(4.0).double().expand(3, 1, 4, 4)
     wanted = torch.einsum("nchw,nkc->nkhw", a, colours.double()) + colour_bias[None, :, None, None]
-    wanted = wanted + F.conv_transpose2d(skip.double(), up, stride=2, padding=1, groups=3)
+    wanted = clamped(wanted, limit) + F.conv_transpose2d(
+        skip.double(), up, stride=2, padding=1, groups=3
+    )
     out, picture = Passes(kernels).finish(
         x,
         noise=noise,
@@ -80,13 +89,14 @@ def test_activation_and_colours(kernels, dtype, n, h, w, c, shared) -> None:
         colours=colours,
         colour_bias=colour_bias,
         skip=skip,
+        limit=limit,
         **arguments,
     )
     assert out is not None
     assert picture is not None
     assert_close(out, a * per_channel(style), dtype)
-    limit = tolerance("network pass", "float32") * max(1.0, float(wanted.abs().max()))
-    assert (picture - wanted).abs().max() < 4 * limit  # sums over all channels
+    least = tolerance("network pass", "float32") * max(1.0, float(wanted.abs().max()))
+    assert (picture - wanted).abs().max() < 4 * least  # sums over all channels
 
 
 @each_variant
@@ -116,17 +126,39 @@ def test_activation_alone_and_colours_alone(kernels, dtype) -> None:
 @each_variant
 @each_dtype
 @few
-@given(n=st.integers(1, 3), h=sides, w=sides, c=channels, noisy=st.booleans())
-def test_filter_over_phases(kernels, dtype, n, h, w, c, noisy) -> None:
+@given(n=st.integers(1, 3), h=sides, w=sides, c=channels, noisy=st.booleans(), limit=limits)
+def test_filter_over_phases(kernels, dtype, n, h, w, c, noisy, limit) -> None:
     whole = normal(n, 2 * h + 1, 2 * w + 1, c, dtype=dtype)
     phases = [whole[:, i::2, j::2].contiguous() for i in (0, 1) for j in (0, 1)]
     noise, style = normal(n, 2 * h, 2 * w) if noisy else None, normal(n, c)
     arguments = modulation(n, c)
     blur = fir_kernel(4.0).double().expand(c, 1, 4, 4)
     x = F.conv2d(planes(whole), blur, padding=1, groups=c)
-    wanted = activated(x, noise=noise, **arguments) * per_channel(style)
-    found = Passes(kernels).up_finish(phases, noise=noise, next_style=style, **arguments)
+    wanted = clamped(activated(x, noise=noise, **arguments), limit) * per_channel(style)
+    found = Passes(kernels).up_finish(
+        phases, noise=noise, next_style=style, limit=limit, **arguments
+    )
     assert_close(found, wanted, dtype)
+
+
+@each_variant
+def test_what_is_not_a_number_is_not_clamped_away(kernels) -> None:
+    """A clamp that hides it would let a broken face pass as a picture."""
+    x, colours = normal(1, 2, 2, 20), normal(1, 3, 20)
+    x[0, 0, 0, 3] = torch.nan
+    out, picture = Passes(kernels).finish(
+        x,
+        noise=None,
+        next_style=normal(1, 20),
+        colours=colours,
+        colour_bias=torch.zeros(3),
+        limit=1.0,
+        **modulation(1, 20),
+    )
+    assert out is not None
+    assert picture is not None
+    assert out.isnan().sum() == 1
+    assert picture[0, :, 0, 0].isnan().all()
 
 
 @each_variant

@@ -120,23 +120,32 @@ LREORG_INLINE Vector leaky(Vector value) {
   return value > small ? value : small;
 }
 
+// What is not a number stays so, because it fails both comparisons.
+template <typename Value>
+LREORG_INLINE Value clamped(Value value, Value limit) {
+  value = value > limit ? limit : value;
+  return value < -limit ? -limit : value;
+}
+
 // The activation's numbers of one picture and row.
 struct ActivationRow {
   const float* gain;
   const float* bias;
   const float* noise;
   const float* next_style;
+  Vector limit;
 
   ActivationRow(const Activation& a, const Size& size, std::size_t picture, std::size_t y)
       : gain(a.gain + picture * size.channels),
         bias(a.bias),
         noise(a.noise ? a.noise + picture * a.noise_stride + y * size.width : nullptr),
-        next_style(a.next_style ? a.next_style + picture * size.channels : nullptr) {}
+        next_style(a.next_style ? a.next_style + picture * size.channels : nullptr),
+        limit(Vector{} + a.limit) {}
 
   LREORG_INLINE float offset(std::size_t x) const { return noise ? noise[x] : 0.0f; }
   template <bool Full>
   LREORG_INLINE Vector apply(Vector value, float offset, Lanes<Full> lanes) const {
-    return leaky(value * lanes.get(gain) + (lanes.get(bias) + offset));
+    return clamped(leaky(value * lanes.get(gain) + (lanes.get(bias) + offset)), limit);
   }
 };
 
@@ -164,11 +173,11 @@ float doubled(const float* plane, const Neighbours& rows, const Neighbours& colu
   return kFilter[1] * near_sum + rows.far_weight * far_sum;
 }
 
-void put_colours(const Colour& colour, const Size& size, std::size_t picture, std::size_t y,
-                 std::size_t x, const Vector* sums) {
+void put_colours(const Colour& colour, float limit, const Size& size, std::size_t picture,
+                 std::size_t y, std::size_t x, const Vector* sums) {
   const std::size_t pixels = size.height * size.width;
   for (std::size_t k = 0; k < kColours; ++k) {
-    float value = sum(sums[k]) + colour.bias[k];
+    float value = clamped(sum(sums[k]) + colour.bias[k], limit);
     if (colour.skip) {
       const std::size_t height = size.height / 2, width = size.width / 2;
       const float* plane = colour.skip + (picture * kColours + k) * height * width;
@@ -202,7 +211,8 @@ void finish_rows(const Finish& f, std::size_t first, std::size_t last) {
           lanes.put(out + x * channels, value * lanes.get(activation.next_style));
         }
       });
-      if constexpr (WithColour) put_colours(f.colour, size, picture, y, x, sums);
+      if constexpr (WithColour)
+        put_colours(f.colour, f.activation.limit, size, picture, y, x, sums);
     }
   }
 }

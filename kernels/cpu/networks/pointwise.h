@@ -17,16 +17,19 @@ struct Size {
   std::size_t rows() const { return pictures * height; }
 };
 
-// Follows a modulated convolution: leaky_relu(value * gain + noise + bias), of slope 0.2.
+// Follows a modulated convolution: leaky_relu(value * gain + noise + bias), of slope 0.2, then
+// clamped to [-limit, limit].
 struct Activation {
   const float* gain;         // (pictures, channels)
   const float* bias;         // (channels)
   const float* noise;        // (pictures or 1, height, width) or null
   std::size_t noise_stride;  // from picture to picture; 0 shares one map
   const float* next_style;   // (pictures, channels), of the convolution that reads the result
+  float limit;               // infinity for none
 };
 
-// A 1x1 convolution of the activated values to three colours, added to the doubled picture so far.
+// A 1x1 convolution of the activated values to three colours, clamped as they are, and added to the
+// doubled picture so far.
 struct Colour {
   const float* weights;  // (pictures, 3, channels)
   const float* bias;     // 3
