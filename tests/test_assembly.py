@@ -78,13 +78,14 @@ def test_what_shows_no_face_is_filled_without_a_detector(rebuilt: Path) -> None:
     assert len(anonymizer(noise).filled) == 20
     faces = np.stack(avatars(20))
     plain = np.repeat(random.integers(0, 256, (20, 1, 1, 3), dtype=np.uint8), 64, 1).repeat(64, 2)
-    # Weaker than a detector. Measured: 10% of plain colours and 22% of faces upside down pass,
-    # and 98% of faces.
+    # Weaker than a detector. Measured: 10% of plain colours and 22% of faces upside down pass, and
+    # 80 to 98% of faces; the limits move with the rounding of a torch version. The bounds leave
+    # room for 20 draws of such rates, and would not hold without a check of the original.
     let_through = {
         name: 20 - len(anonymizer(pictures).filled)
         for name, pictures in {"faces": faces, "plain": plain, "down": faces[:, ::-1]}.items()
     }
-    assert let_through["faces"] >= 16
+    assert let_through["faces"] >= 11
     assert let_through["plain"] <= 6
     assert let_through["down"] <= 10
 
