@@ -189,16 +189,12 @@ def _persistent_object(description: Any) -> PersistentObject:
     return PersistentObject(name, state)
 
 
-def _easy_dict(*arguments: Any) -> dict[Any, Any]:
-    return dict(*arguments)
-
-
 _NVLABS = Vocabulary(
     {
         **TORCH,
         "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
         "torch.storage._load_from_bytes": read_embedded,
-        "dnnlib.util.EasyDict": _easy_dict,
+        "dnnlib.util.EasyDict": TORCH["builtins.dict"],
     },
     INERT_PREFIXES,
     HINTS,

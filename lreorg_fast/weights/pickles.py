@@ -272,11 +272,17 @@ class _Machine:
 
 
 def _key(key: Any) -> Any:
-    """A key whose hash is cheap: nested tuples could be as deep as the file is long."""
+    """A key whose hash is cheap and whose name is short.
+
+    Nested tuples could be as deep as the file is long, and a long name that is shared could be
+    repeated until memory ends by whoever lists names.
+    """
     parts = key if isinstance(key, tuple) else (key,)
     plain = all(part is None or isinstance(part, str | bytes | int | float) for part in parts)
     if not plain or len(parts) > _MOST_KEY_LENGTH:
         raise PickleRefused("its pickle uses a key that is neither text nor a number")
+    if any(isinstance(part, str | bytes) and len(part) > _MOST_KEY_LENGTH for part in parts):
+        raise PickleRefused(f"its pickle uses a key of more than {_MOST_KEY_LENGTH} letters")
     return key
 
 
@@ -347,9 +353,11 @@ _STEPS: Mapping[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _mapping(*arguments: Any) -> dict[Any, Any]:
-    """A dictionary class, called empty or with one list of pairs."""
+    """A dictionary class, called empty, with another dictionary or with one list of pairs."""
     made: dict[Any, Any] = {}
-    if arguments and isinstance(arguments[-1], list | tuple):
+    if arguments and isinstance(arguments[-1], dict):
+        made.update(arguments[-1])
+    elif arguments and isinstance(arguments[-1], list | tuple):
         for key, value in arguments[-1]:
             made[_key(key)] = value
     return made
@@ -357,7 +365,7 @@ def _mapping(*arguments: Any) -> dict[Any, Any]:
 
 def _latin(text: Any, encoding: Any) -> bytes:
     """How protocol 2 writes bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+    if not isinstance(text, str) or not isinstance(encoding, str) or "latin" not in encoding:
         raise PickleRefused("its pickle is damaged: text was expected")
     return text.encode("latin-1")
 
@@ -377,9 +385,9 @@ _NUMBER_TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8",
 
 
 def _numpy_type(code: Any, *_: Any) -> _NumpyType:
-    if code not in _NUMBER_TYPES:
-        raise PickleRefused(f"it holds a numpy value of the type {code!r:.40}, which is no number")
-    return _NumpyType(str(code))
+    if not isinstance(code, str) or code not in _NUMBER_TYPES:
+        raise PickleRefused("it holds a numpy value that is no number")
+    return _NumpyType(code)
 
 
 def _numpy_scalar(dtype: Any, content: Any = b"") -> int | float | bool:

@@ -32,6 +32,7 @@ from lreorg_fast.weights.pickles import (
 )
 
 _MOST_RANK = 16
+_LARGEST_COUNT = 2**63
 _MOST_RECORDS = 200_000
 _MOST_STRUCTURE_BYTES = 256 * 2**20
 # A tensor may be larger than what is stored of it (an expanded one), but only a small one.
@@ -158,7 +159,10 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) 
 
 
 def _counts(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, tuple | list) or not all(type(v) is int and v >= 0 for v in values):
+    # Not every number that a file can hold: one of a million digits takes long to multiply.
+    if not isinstance(values, tuple | list) or not all(
+        type(v) is int and 0 <= v < _LARGEST_COUNT for v in values
+    ):
         raise PickleRefused("its pickle is damaged: counts were expected")
     return tuple(values)
 
@@ -183,6 +187,13 @@ def _rebuild_from_type(called: Any, _: Any, arguments: Any, *__: Any) -> Any:
     if construct is None or not isinstance(arguments, tuple):
         raise PickleRefused("its pickle is damaged: a tensor was expected")
     return construct(*arguments)
+
+
+def _device(*parts: Any) -> str:
+    # Only plain parts: the text of a nested list can be larger than any memory.
+    if not all(isinstance(part, str | int) for part in parts):
+        raise PickleRefused("its pickle is damaged: the name of a device was expected")
+    return ":".join(map(str, parts))
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ TORCH: Allowed = {
     "torch.nn.parameter.Buffer": _never,
     "torch.Tensor": _never,
     "torch.Size": lambda sizes=(): _counts(sizes),
-    "torch.device": lambda *parts: ":".join(str(part) for part in parts),
+    "torch.device": _device,
     "torch.jit._pickle.build_intlist": _first,
     "torch.jit._pickle.build_doublelist": _first,
     "torch.jit._pickle.build_boollist": _first,
@@ -395,7 +406,8 @@ def read_legacy(stream: BinaryIO, size: int) -> Any:
 
 def _place(stream: BinaryIO, size: int, storages: Mapping[str, Storage], keys: Any) -> None:
     """Storages follow in the order of ``keys``, each behind its number of elements."""
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    known = isinstance(keys, list) and all(isinstance(key, str | int) for key in keys)
+    if not known or sorted(map(str, keys)) != sorted(storages):
         raise PickleRefused("its list of tensors does not fit; the download may be cut short")
     position = stream.tell()
     for key in keys:

@@ -309,6 +309,24 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "values without end": (_torch_zip(_nested(b"N", 2_000_000)), "entries"),
     "shared lists": (_torch_zip(_shared_bomb()), "entries"),
+    "a device named by shared lists": (
+        _torch_zip(b"\x80\x02ctorch\ndevice\n" + _shared_bomb()[2:-1] + b"\x85R."),
+        "device",
+    ),
+    "a type named by deep tuples": (
+        _torch_zip(b"\x80\x02cnumpy\ndtype\n)" + b"\x85" * 500_000 + b"R."),
+        "number",
+    ),
+    "a name of a megabyte": (
+        _torch_zip(b"\x80\x02}X" + struct.pack("<I", 2**20) + b"a" * 2**20 + b"Ns."),
+        "letters",
+    ),
+    "a size of a million digits": (
+        _torch_zip(
+            b"\x80\x02ctorch\nSize\n(\x8b" + struct.pack("<i", 2**19) + b"\x7f" * 2**19 + b"t\x85R."
+        ),
+        "counts",
+    ),
     "a list in itself": (_torch_zip(_recursive()), "itself"),
     "a huge shape": (
         _torch_zip(_tensor(4, (10**6, 10**6), (10**6, 1), 0), **{"0": b"x" * 16}),
