@@ -18,19 +18,14 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from lreorg_fast.errors import CheckpointError
-from lreorg_fast.weights.pickles import (
-    INERT_PREFIXES,
-    Inert,
-    PickleRefused,
-    Vocabulary,
-    read_pickle,
-)
+from lreorg_fast.weights.pickles import Inert, PickleRefused, Vocabulary, read_pickle
+from lreorg_fast.weights.plain_values import INERT_PREFIXES, mapping
+from lreorg_fast.weights.records import FileBytes
 from lreorg_fast.weights.tensors import MAX_BYTES, open_weights, read_header
 from lreorg_fast.weights.torch_files import (
     HINTS,
     LEGACY_MAGIC,
     TORCH,
-    FileBytes,
     Storage,
     TensorRef,
     read_archive,
@@ -77,7 +72,8 @@ class Checkpoint:
         kind: ``safetensors``, ``torch zip``, ``TorchScript``, ``torch legacy`` or
             ``NVlabs pickle``.
         content: dict, list, tuple and plain values, with :class:`TensorRef` for every tensor,
-            :class:`Inert` for settings objects and :class:`PersistentObject` for networks.
+            :class:`Inert` for settings objects and :class:`PersistentObject` for networks; classes
+            that are only named stay references by name.
         metadata: strings in the header of a safetensors file.
     """
 
@@ -125,6 +121,9 @@ def open_checkpoint(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) ->
     except PickleRefused as error:
         stream.close()
         raise CheckpointError(f"'{source}' cannot be used: {error}") from error
+    except OSError as error:
+        stream.close()
+        raise CheckpointError(f"cannot read '{source}': {error.strerror or error}") from error
     except BaseException:
         stream.close()
         raise
@@ -184,7 +183,7 @@ def _persistent_object(description: Any) -> PersistentObject:
     fields = getattr(description, "attributes", description)
     name, state = fields.get("class_name"), fields.get("state")
     state = getattr(state, "attributes", state)
-    if not isinstance(name, str) or not isinstance(state, dict):
+    if fields.get("type") != "class" or not isinstance(name, str) or not isinstance(state, dict):
         raise PickleRefused("a network in it has no name or no state")
     return PersistentObject(name, state)
 
@@ -194,7 +193,7 @@ _NVLABS = Vocabulary(
         **TORCH,
         "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
         "torch.storage._load_from_bytes": read_embedded,
-        "dnnlib.util.EasyDict": TORCH["builtins.dict"],
+        "dnnlib.util.EasyDict": mapping,
     },
     INERT_PREFIXES,
     HINTS,

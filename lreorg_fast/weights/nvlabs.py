@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,22 +101,23 @@ def _check_options(network: PersistentObject, source: Path) -> None:
         if value != wanted:
             reason = "is conditional on classes" if name == "c_dim" else "makes other pictures"
             raise CheckpointError(
-                f"'{source}' has a generator with {name} = {value!r:.40}, which {reason}; only "
-                f"{name} = {wanted} is supported"
+                f"'{source}' has a generator with {name} = {reprlib.repr(value):.40}, which "
+                f"{reason}; only {name} = {wanted} is supported"
             )
     for name, value in _options(network):
         given = list(value) if isinstance(value, tuple) else value
         if name in _FIXED and given != _FIXED[name]:
             raise CheckpointError(
-                f"'{source}' has a generator built with {name} = {value!r:.60}, but only "
-                f"{_FIXED[name]!r} is supported; give one trained with that"
+                f"'{source}' has a generator built with {name} = {reprlib.repr(value):.60}, but "
+                f"only {_FIXED[name]!r} is supported; give one trained with that"
             )
 
 
 def _tensors(network: PersistentObject, prefix: str, depth: int) -> Iterator[tuple[str, TensorRef]]:
     """What ``state_dict()`` would list, in its order."""
     state = network.state
-    skipped = state.get("_non_persistent_buffers_set") or ()
+    skipped = state.get("_non_persistent_buffers_set")
+    skipped = skipped if isinstance(skipped, set | frozenset) else ()
     for group in ("_parameters", "_buffers"):
         for name, value in _mapping(state.get(group)).items():
             if isinstance(value, TensorRef) and not (group == "_buffers" and name in skipped):

@@ -4,6 +4,9 @@ Python's own unpickler calls whatever a file names, and its compiled form reserv
 whatever size a file claims. This one takes the opcodes one by one from ``pickletools`` (which
 reads no more than the file holds), looks every global up in a table, and refuses what is not in
 it. Objects of known harmless classes become holders of their attributes; they are never built.
+
+What a file costs is bounded by its size: opcodes and text are counted, integers are short, keys
+cannot be made to collide, and a value cannot be handed to its constructor again and again.
 """
 
 from __future__ import annotations
@@ -16,9 +19,16 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from lreorg_fast.errors import CheckpointError
 
-_MOST_OPCODES = 4_000_000
-_MOST_STACK = 1_000_000
+# A training checkpoint of 3000 tensors has 120 000 opcodes. Each may cost 224 bytes (a set).
+_MOST_OPCODES = 1_000_000
+_MOST_TEXT_BYTES = 64 * 2**20
+_MOST_BYTES = 2 * 2**30  # NVlabs' pickles hold their tensors as byte strings, 380 MB in all
+_MOST_LINE_BYTES = 4096
+_MOST_INTEGER_BITS = 1024
+_MOST_KEY_PARTS = 16
 _MOST_KEY_LENGTH = 1_000
+# What constructors are handed may exceed what was read by this much: short values are shared.
+_FREE_ARGUMENTS = 2**20
 
 Constructor: TypeAlias = Callable[..., Any]
 Allowed: TypeAlias = Mapping[str, Constructor]
@@ -82,6 +92,12 @@ class Vocabulary:
 
 Resolve: TypeAlias = Callable[[Any], Any]
 
+# What a damaged pickle makes the steps below raise.
+_DAMAGE = (
+    *(ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError),
+    RecursionError,
+)
+
 
 def read_pickle(stream: BinaryIO, vocabulary: Vocabulary, persistent: Resolve | None = None) -> Any:
     """One pickle from a stream, which is left behind its last byte.
@@ -97,19 +113,22 @@ def read_pickle(stream: BinaryIO, vocabulary: Vocabulary, persistent: Resolve | 
     Raises:
         PickleRefused: with the reason.
     """
-    machine = _Machine(vocabulary, persistent)
+    bounded = _Bounded(stream)
+    machine = _Machine(vocabulary, persistent, bounded)
     count = 0
     try:
-        for opcode, argument, _ in pickletools.genops(cast(BinaryIO, _Bounded(stream))):
+        for opcode, argument, _ in pickletools.genops(cast(BinaryIO, bounded)):
             count += 1
-            if count > _MOST_OPCODES or len(machine.stack) > _MOST_STACK:
+            if count > _MOST_OPCODES:
                 raise PickleRefused("it has more entries than any file of weights")
+            if isinstance(argument, int) and argument.bit_length() > _MOST_INTEGER_BITS:
+                raise PickleRefused("its pickle is damaged: a number in it is absurdly long")
             if opcode.name == "STOP":
                 return machine.result()
             machine.run(opcode.name, argument)
     except PickleRefused:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError) as error:
+    except _DAMAGE as error:
         raise PickleRefused(f"its pickle is damaged or cut short ({error!s:.100})") from error
     raise PickleRefused("its pickle has no end")
 
@@ -122,19 +141,41 @@ def read_pickle_bytes(
 
 
 class _Bounded:
-    """A stream that never asks for more than it holds: a read reserves what it is asked for."""
+    """A stream that never asks for more than it holds, nor for more than weights need.
+
+    A read reserves what it is asked for, so both are checked before it.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        position = stream.tell()
+        self._begin = stream.tell()
         self._end = stream.seek(0, io.SEEK_END)
-        stream.seek(position)
+        stream.seek(self._begin)
+        self._text_left = _MOST_TEXT_BYTES
+        self._bytes_left = _MOST_BYTES
+        self._opcode = b""
+
+    @property
+    def consumed(self) -> int:
+        """Bytes read so far."""
+        return self._stream.tell() - self._begin
 
     def read(self, count: int) -> bytes:
-        return self._stream.read(min(count, self._end - self._stream.tell()))
+        if count == 1:
+            # Of the opcodes with a length of 4 or 8 bytes, this is the opcode itself.
+            self._opcode = self._stream.read(1)
+            return self._opcode
+        count = min(count, self._end - self._stream.tell())
+        if self._opcode in _BYTES_OPCODES:
+            self._bytes_left -= count
+        else:
+            self._text_left -= count
+        if min(self._bytes_left, self._text_left) < 0:
+            raise PickleRefused("it has longer texts or values than any file of weights")
+        return self._stream.read(count)
 
     def readline(self) -> bytes:
-        return self._stream.readline()
+        return self._stream.readline(_MOST_LINE_BYTES)
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -143,12 +184,16 @@ class _Bounded:
 class _Machine:
     """The stack and the memo; one method or table entry per opcode."""
 
-    def __init__(self, vocabulary: Vocabulary, persistent: Resolve | None) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, persistent: Resolve | None, stream: _Bounded
+    ) -> None:
         self.stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._vocabulary = vocabulary
         self._persistent = persistent
+        self._stream = stream
+        self._handed = 0
 
     def result(self) -> Any:
         if len(self.stack) != 1 or self._marks:
@@ -205,7 +250,7 @@ class _Machine:
         self.stack.append(made)
 
     def build_set(self, _: Any) -> None:
-        self.stack.append(frozenset(map(_key, self.pop_mark())))
+        self.stack.append(frozenset(map(checked_key, self.pop_mark())))
 
     def append(self, _: Any) -> None:
         value = self._take()
@@ -219,7 +264,7 @@ class _Machine:
         values = self.pop_mark()
         if not isinstance(self.stack[-1], set):
             raise PickleRefused("its pickle is damaged: a set was expected")
-        self.stack[-1].update(map(_key, values))
+        self.stack[-1].update(map(checked_key, values))
 
     def set_item(self, _: Any) -> None:
         value, key = self._take(), self._take()
@@ -243,7 +288,14 @@ class _Machine:
         arguments, called = self._take(), self._take()
         if not isinstance(called, Global) or not isinstance(arguments, tuple):
             raise PickleRefused("its pickle calls something that has no name")
+        self._charge(arguments)
         self.stack.append(called.construct(*arguments))
+
+    def _charge(self, arguments: tuple[Any, ...]) -> None:
+        """A few bytes can copy or parse one long value again, which no writer does."""
+        self._handed += sum(len(part) for part in arguments if isinstance(part, _SIZED))
+        if self._handed > self._stream.consumed + _FREE_ARGUMENTS:
+            raise PickleRefused("its pickle builds more than it holds")
 
     def new_object_with_names(self, _: Any) -> None:
         if self._take():
@@ -254,6 +306,8 @@ class _Machine:
         """State of an object: attributes of a holder; of plain values it is not kept."""
         state = self._take()
         made = self.stack[-1]
+        if hasattr(made, "set_state"):
+            made.set_state(state)
         parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
         if isinstance(made, Inert):
             for part in parts:
@@ -271,16 +325,24 @@ class _Machine:
         return self.stack.pop()
 
 
-def _key(key: Any) -> Any:
-    """A key whose hash is cheap and whose name is short.
+def checked_key(key: Any) -> Any:
+    """A key whose hash is cheap and unlike that of other keys, and whose name is short.
 
-    Nested tuples could be as deep as the file is long, and a long name that is shared could be
-    repeated until memory ends by whoever lists names.
+    Nested tuples could be as deep as the file is long. Hashes of long integers, and of tuples of
+    numbers, can be made equal at will, and then every entry is compared with every other. A long
+    name that is shared could be repeated until memory ends by whoever lists names. A class becomes
+    its name: Lightning before 1.5 keeps the state of a callback under its class.
     """
-    parts = key if isinstance(key, tuple) else (key,)
-    plain = all(part is None or isinstance(part, str | bytes | int | float) for part in parts)
-    if not plain or len(parts) > _MOST_KEY_LENGTH:
+    key = key.name if isinstance(key, Global) else key
+    if isinstance(key, tuple):
+        plain = len(key) <= _MOST_KEY_PARTS and all(isinstance(part, str) for part in key)
+    elif isinstance(key, int):
+        plain = -(2**63) <= key < 2**64
+    else:
+        plain = key is None or isinstance(key, str | bytes | float)
+    if not plain:
         raise PickleRefused("its pickle uses a key that is neither text nor a number")
+    parts = key if isinstance(key, tuple) else (key,)
     if any(isinstance(part, str | bytes) and len(part) > _MOST_KEY_LENGTH for part in parts):
         raise PickleRefused(f"its pickle uses a key of more than {_MOST_KEY_LENGTH} letters")
     return key
@@ -291,7 +353,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
     if not isinstance(mapping, dict) or len(items) % 2:
         raise PickleRefused("its pickle is damaged: a dictionary was expected")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        mapping[_key(key)] = value
+        mapping[checked_key(key)] = value
 
 
 def _extend(target: Any, values: list[Any]) -> None:
@@ -302,6 +364,8 @@ def _extend(target: Any, values: list[Any]) -> None:
     target.extend(values)
 
 
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
+_BYTES_OPCODES = (b"B", b"\x8e")  # BINBYTES, BINBYTES8
 _IGNORED = frozenset({"PROTO", "FRAME"})
 _PUSHED = frozenset(
     {
@@ -347,95 +411,3 @@ _STEPS: Mapping[str, Callable[[_Machine, Any], Any]] = {
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }
-
-
-# ---- what every vocabulary shares
-
-
-def _mapping(*arguments: Any) -> dict[Any, Any]:
-    """A dictionary class, called empty, with another dictionary or with one list of pairs."""
-    made: dict[Any, Any] = {}
-    if arguments and isinstance(arguments[-1], dict):
-        made.update(arguments[-1])
-    elif arguments and isinstance(arguments[-1], list | tuple):
-        for key, value in arguments[-1]:
-            made[_key(key)] = value
-    return made
-
-
-def _latin(text: Any, encoding: Any) -> bytes:
-    """How protocol 2 writes bytes."""
-    if not isinstance(text, str) or not isinstance(encoding, str) or "latin" not in encoding:
-        raise PickleRefused("its pickle is damaged: text was expected")
-    return text.encode("latin-1")
-
-
-def _sequence(*arguments: Any) -> list[Any]:
-    if arguments and not isinstance(arguments[0], list | tuple | set | frozenset):
-        raise PickleRefused("its pickle is damaged: a list was expected")
-    return list(arguments[0]) if arguments else []
-
-
-@dataclass(frozen=True)
-class _NumpyType:
-    code: str
-
-
-_NUMBER_TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
-
-
-def _numpy_type(code: Any, *_: Any) -> _NumpyType:
-    if not isinstance(code, str) or code not in _NUMBER_TYPES:
-        raise PickleRefused("it holds a numpy value that is no number")
-    return _NumpyType(code)
-
-
-def _numpy_scalar(dtype: Any, content: Any = b"") -> int | float | bool:
-    import numpy as np
-
-    if not isinstance(dtype, _NumpyType) or not isinstance(content, bytes):
-        raise PickleRefused("its pickle is damaged: a number was expected")
-    value = np.frombuffer(content, dtype=f"<{dtype.code}")
-    if len(value) != 1:
-        raise PickleRefused("its pickle is damaged: a number was expected")
-    number: int | float | bool = value[0].item()
-    return number
-
-
-PLAIN: Allowed = {
-    "collections.OrderedDict": _mapping,
-    "collections.defaultdict": lambda *_: {},
-    "collections.Counter": _mapping,
-    "builtins.dict": _mapping,
-    "builtins.list": _sequence,
-    "builtins.tuple": lambda *a: tuple(_sequence(*a)),
-    "builtins.set": lambda *a: set(map(_key, _sequence(*a))),
-    "__builtin__.set": lambda *a: set(map(_key, _sequence(*a))),
-    "builtins.frozenset": lambda *a: frozenset(map(_key, _sequence(*a))),
-    "_codecs.encode": _latin,
-    "numpy.dtype": _numpy_type,
-    **{
-        f"numpy.{core}.multiarray.{name}": construct
-        for core in ("core", "_core")
-        for name, construct in (
-            ("scalar", _numpy_scalar),
-            ("_reconstruct", lambda *_: Inert("numpy.ndarray")),
-        )
-    },
-    "numpy.ndarray": lambda *_: Inert("numpy.ndarray"),
-}
-
-# Classes that trainers leave in checkpoints beside the weights: settings, paths, callbacks.
-INERT_PREFIXES = (
-    "argparse.",
-    "pathlib.",
-    "datetime.",
-    "omegaconf.",
-    "yacs.",
-    "easydict.",
-    "pytorch_lightning.",
-    "lightning.",
-    "lightning_fabric.",
-    "torch.optim.",
-    "typing.",
-)

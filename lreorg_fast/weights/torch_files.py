@@ -11,18 +11,15 @@ from __future__ import annotations
 import io
 import math
 import struct
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from lreorg_fast.errors import CheckpointError
 from lreorg_fast.weights.pickles import (
-    INERT_PREFIXES,
-    PLAIN,
     Allowed,
     Inert,
     PickleRefused,
@@ -30,15 +27,17 @@ from lreorg_fast.weights.pickles import (
     read_pickle,
     read_pickle_bytes,
 )
+from lreorg_fast.weights.plain_values import INERT_PREFIXES, PLAIN
+from lreorg_fast.weights.records import FileBytes, zip_records
 
 _MOST_RANK = 16
 _LARGEST_COUNT = 2**63
-_MOST_RECORDS = 200_000
-_MOST_STRUCTURE_BYTES = 256 * 2**20
+_MOST_STRUCTURE_BYTES = 64 * 2**20
 # A tensor may be larger than what is stored of it (an expanded one), but only a small one.
 _FREE_ELEMENTS = 2**16
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_LITTLE = b"little"
 _SCRIPT_PREFIX = "__torch__."
 
 _STORAGE_TYPES: Mapping[str, torch.dtype | None] = {
@@ -57,40 +56,13 @@ _STORAGE_TYPES: Mapping[str, torch.dtype | None] = {
 _DTYPES = {str(dtype): dtype for dtype in _STORAGE_TYPES.values() if dtype is not None}
 
 
-class Bytes(Protocol):
-    """Where the bytes of a storage lie."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read_into(self, target: memoryview, offset: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class FileBytes:
-    """A stretch of an open file."""
-
-    stream: BinaryIO
-    begin: int
-    size: int
-
-    def read_into(self, target: memoryview, offset: int) -> None:
-        self.stream.seek(self.begin + offset)
-        position = 0
-        while position < len(target):
-            count = self.stream.readinto(target[position:])  # type: ignore[attr-defined]
-            if not count:
-                raise CheckpointError("a weights file became shorter while it was read; try again")
-            position += count
-
-
 @dataclass
 class Storage:
     """The memory that tensors share. In old files its place is known only after the structure."""
 
     dtype: torch.dtype | None
     elements: int
-    place: Bytes | None = None
+    place: FileBytes | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +155,8 @@ def _first(value: Any, *_: Any) -> Any:
 
 def _rebuild_from_type(called: Any, _: Any, arguments: Any, *__: Any) -> Any:
     """A tensor with attributes: the tensor alone."""
-    construct = getattr(called, "construct", None)
-    if construct is None or not isinstance(arguments, tuple):
+    construct: Any = getattr(called, "construct", None)
+    if construct not in (rebuild_tensor, _rebuild_typed, _first):
         raise PickleRefused("its pickle is damaged: a tensor was expected")
     return construct(*arguments)
 
@@ -262,7 +234,7 @@ def read_archive(stream: BinaryIO, size: int) -> Archive:
         PickleRefused: not such an archive, compressed, overlapping, of the other byte order, or
             a structure that :func:`read_pickle` refuses.
     """
-    records = _records(stream, size)
+    records = zip_records(stream, size)
     roots = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
         raise PickleRefused("it is a zip archive, but not one that torch wrote")
@@ -270,7 +242,8 @@ def read_archive(stream: BinaryIO, size: int) -> Archive:
     structure = records[roots[0]]
     if structure.size > _MOST_STRUCTURE_BYTES:
         raise PickleRefused(f"its structure has {structure.size} bytes, more than any weights need")
-    if f"{root}byteorder" in records and _content(records[f"{root}byteorder"]) != b"little":
+    order = records.get(f"{root}byteorder")
+    if order is not None and (order.size != len(_LITTLE) or order.content() != _LITTLE):
         raise PickleRefused("its numbers are big-endian; save it again on an ordinary machine")
 
     def persistent(identity: Any) -> Storage:
@@ -281,61 +254,9 @@ def read_archive(stream: BinaryIO, size: int) -> Archive:
         storage.place = place
         return storage
 
-    content = read_pickle_bytes(_content(structure), _VOCABULARY, persistent)
+    content = read_pickle_bytes(structure.content(), _VOCABULARY, persistent)
     script = f"{root}constants.pkl" in records
     return Archive(_flattened(content) if script else content, script)
-
-
-def _records(stream: BinaryIO, size: int) -> dict[str, FileBytes]:
-    """Name -> place of every record; nothing is decompressed."""
-    stream.seek(0)
-    try:
-        entries = zipfile.ZipFile(stream).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
-        raise PickleRefused(
-            f"its zip directory cannot be read ({error!s:.60}); the download may be cut short"
-        ) from error
-    if len(entries) > _MOST_RECORDS:
-        raise PickleRefused(f"it has {len(entries)} records, more than any weights need")
-    records: dict[str, FileBytes] = {}
-    for entry in entries:
-        if entry.filename.split("/")[1:2] == ["code"]:
-            continue  # TorchScript's, compressed, and never looked at
-        stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
-        if not stored or entry.compress_size != entry.file_size:
-            raise PickleRefused("it is compressed or encrypted, which torch never does")
-        if entry.filename in records:
-            raise PickleRefused(f"it holds the record '{entry.filename!s:.60}' twice")
-        begin = _record_begin(stream, entry)
-        if begin + entry.file_size > size:
-            raise PickleRefused("a record reaches beyond its end; the download may be cut short")
-        records[entry.filename] = FileBytes(stream, begin, entry.file_size)
-    _check_overlap(list(records.values()))
-    return records
-
-
-def _record_begin(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Behind the local header (APPNOTE.TXT 4.3.7), whose padding aligns torch's records."""
-    stream.seek(entry.header_offset)
-    header = stream.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise PickleRefused("its zip directory points to nothing; the download may be cut short")
-    name_length, extra_length = struct.unpack("<HH", header[26:30])
-    return entry.header_offset + 30 + int(name_length) + int(extra_length)
-
-
-def _check_overlap(places: list[FileBytes]) -> None:
-    position = 0
-    for place in sorted(places, key=lambda place: place.begin):
-        if place.begin < position:
-            raise PickleRefused("its records overlap; fetch it again from its authors")
-        position = place.begin + place.size
-
-
-def _content(place: FileBytes) -> bytes:
-    content = bytearray(place.size)
-    place.read_into(memoryview(content), 0)
-    return bytes(content)
 
 
 def _storage(identity: Any) -> tuple[Storage, str]:
@@ -422,7 +343,7 @@ def _place(stream: BinaryIO, size: int, storages: Mapping[str, Storage], keys: A
 
 
 def read_embedded(content: Any) -> Any:
-    """``torch.storage._load_from_bytes``: an old file inside of a pickle.
+    """``torch.storage._load_from_bytes``: an old file inside of a pickle, with one storage.
 
     Raises:
         PickleRefused: with the reason.
@@ -432,4 +353,7 @@ def read_embedded(content: Any) -> Any:
     stream = io.BytesIO(content)
     if read_pickle(stream, _VOCABULARY) != LEGACY_MAGIC:
         raise PickleRefused("it holds a tensor that is not in torch's old format")
-    return read_legacy(stream, len(content))
+    made = read_legacy(stream, len(content))
+    if not isinstance(made, Storage | TensorRef):
+        raise PickleRefused("it holds something other than a tensor in the place of one")
+    return made

@@ -1,19 +1,14 @@
-"""Files of weights are read as data: what torch wrote comes back, what is not data is refused."""
+"""Files of weights are read as data: what torch and NVlabs wrote comes back."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
-import pickle
-import struct
-import subprocess
 import sys
-import zipfile
+import types
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +121,25 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
         assert not torch.equal(checkpoint.content["other"].read(), torch.ones(1000))
 
 
+class ModelCheckpoint:
+    """Stands for Lightning's class of this name, under whose module it is pickled."""
+
+
+def test_lightning_files_of_before_1_5_load(tmp_path: Path, monkeypatch: Any) -> None:
+    """They keep the state of a callback under its class; AdaFace was trained with 1.4.4."""
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    monkeypatch.setattr(ModelCheckpoint, "__module__", module.__name__)
+    monkeypatch.setattr(module, "ModelCheckpoint", ModelCheckpoint, raising=False)
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    content = {"callbacks": {ModelCheckpoint: {"best": 1.0}}, "state_dict": {"w": torch.ones(2)}}
+    with open_checkpoint(save(tmp_path / "a.ckpt", content, False)) as checkpoint:
+        assert checkpoint.content["callbacks"] == {
+            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": {"best": 1.0}
+        }
+        assert torch.equal(checkpoint.content["state_dict"]["w"].read(), torch.ones(2))
+
+
 def _state(network: PersistentObject, prefix: str = "") -> dict[str, TensorRef]:
     found: dict[str, TensorRef] = {}
     for group in ("_parameters", "_buffers"):
@@ -161,11 +175,13 @@ _tensors = st.builds(
     st.sampled_from([torch.float32, torch.float16, torch.int64, torch.bool, torch.bfloat16]),
 )
 _scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+# Longer integers are refused as keys: their hashes can be made equal.
+_keys = st.text(max_size=8) | st.integers(-(2**63), 2**64 - 1)
 _trees = st.recursive(
     _scalars | _tensors,
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)
+        | st.dictionaries(_keys, inner, max_size=4)
         | st.tuples(inner, inner)
     ),
     max_leaves=12,
@@ -223,203 +239,6 @@ def _read_everything(tree: Any) -> None:
         tree.read()
     for child in tree.values() if isinstance(tree, dict) else ():
         _read_everything(child)
-
-
-# ---- hostile files
-
-
-class _Call:
-    """Pickles as a call of anything."""
-
-    def __init__(self, called: Callable[..., Any], *arguments: Any) -> None:
-        self.call = (called, arguments)
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-def _zip(records: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        for name, content in records.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def _torch_zip(structure: bytes, **data: bytes) -> bytes:
-    records = {"a/data.pkl": structure, "a/byteorder": b"little"}
-    return _zip(records | {f"a/data/{key}": value for key, value in data.items()})
-
-
-def _tensor(elements: int, shape: tuple[int, ...], stride: tuple[int, ...], offset: int) -> bytes:
-    """The structure of a file with one tensor, by hand."""
-    counts = [b"I%d\n" % n for n in shape], [b"I%d\n" % n for n in stride]
-    return b"".join(
-        (
-            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage",
-            b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu",
-            b"I%d\ntQ" % elements,
-            b"I%d\n" % offset,
-            b"(" + b"".join(counts[0]) + b"t(" + b"".join(counts[1]) + b"t\x89NtR.",
-        )
-    )
-
-
-def _nested(opening: bytes, count: int) -> bytes:
-    return b"\x80\x02" + opening * count + b"."
-
-
-def _shared_bomb() -> bytes:
-    """Thirty lists, each holding the one before ten times: 10^30 values when walked."""
-    inner: list[Any] = [1]
-    for _ in range(30):
-        inner = [inner] * 10
-    return pickle.dumps(inner, 2)
-
-
-def _recursive() -> bytes:
-    inner: list[Any] = []
-    inner.append(inner)
-    return pickle.dumps(inner, 2)
-
-
-# With what the refusal names; an empty string where the file is harmless here and just opened.
-HOSTILE: dict[str, tuple[bytes, str]] = {
-    "os.system": (_torch_zip(pickle.dumps(_Call(os.system, "touch owned"), 2)), "posix.system"),
-    "eval": (_torch_zip(pickle.dumps(_Call(eval, "1"), 2)), "eval"),
-    "eval as a plain pickle": (pickle.dumps(_Call(eval, "1"), 4), "eval"),
-    "a method of an allowed class": (
-        _torch_zip(b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.fromkeys\x93."),
-        "fromkeys",
-    ),
-    "torch.load inside": (_torch_zip(pickle.dumps(_Call(torch.load, "x"), 2)), "torch"),
-    "a memo index of 2^31": (_torch_zip(b"\x80\x02Nr\xff\xff\xff\x7f."), ""),
-    "bytes of 40 GB": (
-        _torch_zip(b"\x80\x04\x8e" + struct.pack("<Q", 40 * 2**30) + b"x."),
-        "cut short",
-    ),
-    "a number of 2 GB": (
-        _torch_zip(b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x."),
-        "damaged",
-    ),
-    "a deep list": (_torch_zip(b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b"."), "deep"),
-    "deep tuples as a key": (
-        _torch_zip(b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns."),
-        "key",
-    ),
-    "values without end": (_torch_zip(_nested(b"N", 2_000_000)), "entries"),
-    "shared lists": (_torch_zip(_shared_bomb()), "entries"),
-    "a device named by shared lists": (
-        _torch_zip(b"\x80\x02ctorch\ndevice\n" + _shared_bomb()[2:-1] + b"\x85R."),
-        "device",
-    ),
-    "a type named by deep tuples": (
-        _torch_zip(b"\x80\x02cnumpy\ndtype\n)" + b"\x85" * 500_000 + b"R."),
-        "number",
-    ),
-    "a name of a megabyte": (
-        _torch_zip(b"\x80\x02}X" + struct.pack("<I", 2**20) + b"a" * 2**20 + b"Ns."),
-        "letters",
-    ),
-    "a size of a million digits": (
-        _torch_zip(
-            b"\x80\x02ctorch\nSize\n(\x8b" + struct.pack("<i", 2**19) + b"\x7f" * 2**19 + b"t\x85R."
-        ),
-        "counts",
-    ),
-    "a list in itself": (_torch_zip(_recursive()), "itself"),
-    "a huge shape": (
-        _torch_zip(_tensor(4, (10**6, 10**6), (10**6, 1), 0), **{"0": b"x" * 16}),
-        "outside",
-    ),
-    "a huge expanded tensor": (
-        _torch_zip(_tensor(4, (10**6, 10**6), (0, 0), 0), **{"0": b"x" * 16}),
-        "larger",
-    ),
-    "a negative stride": (_torch_zip(_tensor(4, (4,), (-1,), 3), **{"0": b"x" * 16}), "counts"),
-    "an offset outside": (_torch_zip(_tensor(4, (4,), (1,), 2), **{"0": b"x" * 16}), "outside"),
-    "a storage that lies": (
-        _torch_zip(_tensor(10**10, (4,), (1,), 0), **{"0": b"x" * 16}),
-        "lacks",
-    ),
-    "a storage that is not there": (_torch_zip(_tensor(4, (4,), (1,), 0)), "lacks"),
-    "a zip bomb": (
-        _zip({"a/data.pkl": b"N" * 2**24, "a/data/0": b"0" * 2**24}, zipfile.ZIP_DEFLATED),
-        "compressed",
-    ),
-    "another zip archive": (_zip({"word/document.xml": b"<x/>"}), "not one that torch wrote"),
-    "two structures": (_zip({"a/data.pkl": b"N.", "b/data.pkl": b"N."}), "torch wrote"),
-    "big-endian": (_zip({"a/data.pkl": b"\x80\x02N.", "a/byteorder": b"big"}), "big-endian"),
-    "TensorFlow's StyleGAN2": (b"\x80\x03cdnnlib.tflib.network\nNetwork\n.", "TensorFlow"),
-    "a plain pickle": (pickle.dumps({"a": 1}), "plain pickle"),
-    "a web page": (b"\n<!DOCTYPE html><html>Virus scan warning</html>", "web page"),
-    "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-    "gzip": (b"\x1f\x8b" + b"\0" * 20, "gzip"),
-    "a tar archive": (b"a".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"), "tar"),
-    "a picture": (b"\x89PNG\r\n\x1a\n", "picture"),
-    "nothing": (b"", "empty"),
-    "noise": (bytes(range(1, 200)), "no known format"),
-}
-
-# In a process of its own, which may take little more memory than importing torch does.
-_OPEN_WITH_LITTLE_MEMORY = """
-import resource, sys
-from lreorg_fast.errors import CheckpointError
-from lreorg_fast.weights.checkpoint import open_checkpoint
-import numpy, torch
-pages = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (pages + int(sys.argv[1]), pages + int(sys.argv[1])))
-for path in sys.argv[2:]:
-    try:
-        open_checkpoint(path)
-        print("opened")
-    except CheckpointError as error:
-        print("refused:", error)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to limit memory")
-def test_hostile_files_are_refused_in_bounded_memory(tmp_path: Path) -> None:
-    paths = []
-    for i, (content, _) in enumerate(HOSTILE.values()):
-        paths.append(tmp_path / f"{i}")
-        paths[-1].write_bytes(content)
-    run = subprocess.run(
-        [sys.executable, "-c", _OPEN_WITH_LITTLE_MEMORY, str(256 * 2**20), *map(str, paths)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    lines = run.stdout.splitlines()
-    for (name, (_, reason)), line in zip(HOSTILE.items(), lines, strict=True):
-        assert line.startswith("refused: '") == bool(reason), f"{name}: {line}"
-        assert reason in line, f"{name}: {line}"
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_file_cut_short_is_refused_wherever_it_was_cut(tmp_path: Path, legacy: bool) -> None:
-    content = save(tmp_path / "whole", {"a": torch.ones(100)}, legacy).read_bytes()
-    for part in range(16):
-        path = tmp_path / "cut"
-        path.write_bytes(content[: len(content) * part // 16])
-        with pytest.raises(CheckpointError, match="cut"):
-            open_checkpoint(path)
-
-
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", Path("/dev/zero")):
-        with pytest.raises(CheckpointError, match="cannot read"):
-            open_checkpoint(path)
-
-
-def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.pt", {"a": torch.ones(100)}, False)
-    with pytest.raises(CheckpointError, match="max_bytes"):
-        open_checkpoint(path, max_bytes=100)
 
 
 def test_a_bool_that_is_neither_is_refused(tmp_path: Path) -> None:
