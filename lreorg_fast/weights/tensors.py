@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import math
 import os
 import stat
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import safetensors.torch
 import torch
 
 from lreorg_fast.errors import CheckpointError
@@ -126,14 +126,36 @@ def write_tensors(
                 f"cannot write '{name}' of type {tensor.dtype}; convert it to one of "
                 f"{', '.join(str(dtype) for dtype in DTYPES.values())}"
             )
-    # clone(): safetensors refuses tensors that share memory, as tied weights and views do.
-    owned = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    content = safetensors.torch.save(owned, None if metadata is None else dict(metadata))
+    # Largest alignment first, then by name, as the safetensors library does.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     with atomic_file(path, overwrite) as stream:
-        stream.write(content)
+        stream.write(_header(ordered, metadata or {}))
+        for _, tensor in ordered:
+            # One tensor at a time: a part of a bundle can be as large as half of the memory.
+            owned = tensor.detach().cpu().contiguous()
+            stream.write(owned.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _header(ordered: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
+    """The bytes before the data.
+
+    The library's own writer puts metadata in another order each time, and then files that hold the
+    same have different digests.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    fields: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    begin = 0
+    for name, tensor in ordered:
+        end = begin + tensor.numel() * tensor.element_size()
+        fields[name] = {
+            "dtype": names[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    header = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
 
 
 def load_into(

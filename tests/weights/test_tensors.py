@@ -55,6 +55,19 @@ def test_round_trip_and_the_library_agree(tmp_path: Path) -> None:
         assert_same(safetensors.torch.load_file(path), example())
 
 
+def test_the_same_content_is_the_same_file(tmp_path: Path) -> None:
+    """To the byte the library's, which orders more than one line of metadata by chance."""
+    tensors = {name: torch.arange(3.0) + ord(name[0]) for name in ("b", "a", "c\u00e9", "d")}
+    write_tensors(tmp_path / "ours", tensors, {"by": "test"})
+    safetensors.torch.save_file(tensors, tmp_path / "theirs", {"by": "test"})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    metadata = {str(n): "x" for n in range(20)}
+    write_tensors(tmp_path / "one", tensors, metadata)
+    reordered = dict(reversed(list(tensors.items())))
+    write_tensors(tmp_path / "two", reordered, dict(reversed(list(metadata.items()))))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 @given(
     kinds=st.lists(
         st.tuples(st.sampled_from(sorted(DTYPES)), st.lists(st.integers(0, 4), max_size=4)),
