@@ -74,7 +74,7 @@ def test_a_perfect_copy_is_measured_as_no_protection(
     people = draw_people(16, 0, toy.resolution)
     measurement = Measurement(toy, people)
     copied = type(measurement.default)(tuple(people.others), measurement.default.faces)
-    found = dict(measurement._protection("copy", copied))
+    found = dict(measurement.protection("copy", copied))
     assert found["copy: PSR (random)"].value == 0
     assert found["copy: person ranked first"].value > 0.9
     assert found["copy: similarity to the person"].value == pytest.approx(1.0)
