@@ -12,7 +12,8 @@ stricter ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,9 @@ IDENTITY_TRAITS = (
     "eye_height",
 )
 NUISANCE_DIM = 16
+_ATTRIBUTE_DRAWS = 20
+# Independent draws that make one avatar.
+LATENT_DIM = len(IDENTITY_TRAITS) + _ATTRIBUTE_DRAWS + NUISANCE_DIM
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,11 @@ def sample_nuisance(count: int, generator: torch.Generator) -> Tensor:
 
 def sample_attributes(count: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Attributes with the correlations of real portraits (beards on men, gray on the old)."""
+    return _attributes(lambda: torch.rand(count, generator=generator))
 
-    def uniform() -> Tensor:
-        return torch.rand(count, generator=generator)
+
+def _attributes(uniform: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """Attributes from :data:`_ATTRIBUTE_DRAWS` independent draws in [0, 1), taken in order."""
 
     def chance(probability: float) -> Tensor:
         return (uniform() < probability).float()
@@ -132,6 +138,21 @@ def sample_attributes(count: int, generator: torch.Generator) -> dict[str, Tenso
         "beard": chance(0.4) * (1 - female) * (0.5 + 0.5 * uniform()),
         "glasses": chance(0.3),
     }
+
+
+def avatars_of(z: Tensor) -> Avatars:
+    """The avatars that latents stand for: ``(N, LATENT_DIM)``, standard normal -> N avatars.
+
+    Only the direction of z counts, as for a StyleGAN2 mapping network, which normalizes its input.
+    Avatars of random z are distributed as those of :func:`sample_avatars`, but for that: draws of
+    one avatar have a correlation of about -1 / LATENT_DIM in their squares.
+    """
+    length = z.norm(dim=1, keepdim=True) / math.sqrt(LATENT_DIM)
+    identity, drawn, nuisance = torch.special.ndtr(z / length).split(
+        [len(IDENTITY_TRAITS), _ATTRIBUTE_DRAWS, NUISANCE_DIM], dim=1
+    )
+    draws = iter(drawn.unbind(dim=1))
+    return Avatars(identity * 2 - 1, _attributes(lambda: next(draws)), nuisance * 2 - 1)
 
 
 def sample_avatars(count: int, generator: torch.Generator) -> Avatars:

@@ -23,10 +23,11 @@ from lreorg_fast.avatars.recipe.autoencoder import AutoencoderRecipe
 from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
 from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe
 from lreorg_fast.avatars.recipe.encoder import EncoderRecipe
-from lreorg_fast.avatars.recipe.generator import GeneratorRecipe
+from lreorg_fast.avatars.recipe.mapping import MappingRecipe
 from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS
 from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
 from lreorg_fast.avatars.recipe.tables import TablesRecipe
+from lreorg_fast.avatars.traits import LATENT_DIM
 from lreorg_fast.cdfnet import CDFNetConfig
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config
@@ -43,13 +44,6 @@ def toy_recipe() -> Recipe:
     swap = dataclasses.replace(CDFNetRecipe().training, steps=3, batch=4)
     return Recipe(
         portraits=48,
-        generator=GeneratorRecipe(
-            model=StyleGAN2Config(SIZE, DIM, 2, {4: 8, 8: 8, 16: 8, 32: 8}),
-            kimg=0.024,
-            low_resolution_kimg=0.008,
-            fade_kimg=0.008,
-            batch=8,
-        ),
         recognizers=tuple(
             dataclasses.replace(r, model=backbone, people=6, pictures=4, epochs=1, batch=8)
             for r in RECOGNIZERS
@@ -60,7 +54,13 @@ def toy_recipe() -> Recipe:
             batch=12,
             negatives=6,
         ),
-        autoencoder=AutoencoderRecipe(model=E4EConfig(SIZE, 8, DIM, 8, **SMALL), kimg=0.016),
+        autoencoder=AutoencoderRecipe(
+            encoder=E4EConfig(SIZE, 8, DIM, 8, **SMALL),
+            generator=StyleGAN2Config(SIZE, DIM, 2, {4: 8, 8: 8, 16: 8, 32: 8}, LATENT_DIM),
+            kimg=0.024,
+            batch=8,
+        ),
+        mapping=MappingRecipe(steps=3, batch=16),
         encoder=EncoderRecipe(steps=2, batch=4),
         cdfnet=CDFNetRecipe(model=CDFNetConfig(DIM, COND, 2, 4), training=swap),
         tables=TablesRecipe(
@@ -101,7 +101,7 @@ class StandInClip:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     stages = ToyStages(toy_recipe(), folder, CPU, lambda _: None)
-    for stage in ("generator", "recognizers", "attributes", "autoencoder", "encoder"):
+    for stage in ("recognizers", "attributes", "autoencoder", "mapping", "encoder"):
         stages.run(stage)
     return folder
 
@@ -109,22 +109,22 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_stage_is_not_run_again(work: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")}
     stages = ToyStages(toy_recipe(), work, CPU, lambda _: None)
-    for stage in ("generator", "recognizers", "attributes", "autoencoder", "encoder"):
+    for stage in ("recognizers", "attributes", "autoencoder", "mapping", "encoder"):
         stages.run(stage)
     assert {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")} == before
     assert len(before) == 6
 
 
 def test_stages_leave_pictures_to_look_at(work: Path) -> None:
-    assert list((work / "generator").glob("generator_*.png"))
+    assert (work / "mapping" / "mapping.png").exists()
     assert (work / "autoencoder" / "autoencoder.png").exists()
 
 
 def test_the_same_recipe_gives_the_same_networks(work: Path, tmp_path: Path) -> None:
     again = ToyStages(toy_recipe(), tmp_path, CPU, lambda _: None)
-    again.run("generator")
+    again.run("recognizers")
     first, second = (
-        torch.load(folder / "generator" / "state.pt", weights_only=True)["payload"]["average"]
+        torch.load(folder / "recognizer_training" / "state.pt", weights_only=True)["payload"]["net"]
         for folder in (work, tmp_path)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -81,7 +81,7 @@ class AvatarJudges:
         self.spread = w.std(0)
 
     def _map(self, count: int) -> Tensor:
-        z = torch.randn(count, self.generator.config.style_dim).to(self.device)
+        z = torch.randn(count, self.generator.config.z_dim).to(self.device)
         return self.generator.mapping(z)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lreorg_fast.avatars.renderer import render
-from lreorg_fast.avatars.traits import Avatars, sample_avatars, sample_people
+from lreorg_fast.avatars.traits import LATENT_DIM, Avatars, avatars_of, sample_people
 from lreorg_fast.files import atomic_file
 from lreorg_fast.models.pixels import to_bytes, to_unit
 from lreorg_fast.training.run import Say
@@ -47,19 +47,26 @@ def _render_all(avatars: Avatars, size: int, name: str, say: Say) -> PictureSet:
 def picture_set(
     path: Path, size: int, seed: int, say: Say, *, people: int, pictures: int = 1
 ) -> PictureSet:
-    """Load the set at ``path``, or render ``people`` x ``pictures`` and keep them there."""
+    """Load the set at ``path``, or render ``people`` x ``pictures`` and keep them there.
+
+    With one picture each, they are the avatars of :func:`portrait_latents`.
+    """
     if path.exists():
         return PictureSet(**torch.load(path, weights_only=True))
-    generator = torch.Generator().manual_seed(seed)
     if pictures == 1:
-        avatars = sample_avatars(people, generator)
+        avatars = avatars_of(portrait_latents(people, seed))
     else:
-        avatars = sample_people(people, pictures, generator)
+        avatars = sample_people(people, pictures, torch.Generator().manual_seed(seed))
     data = _render_all(avatars, size, path.stem, say)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, overwrite=True) as stream:
         torch.save(vars(data), stream)
     return data
+
+
+def portrait_latents(people: int, seed: int) -> Tensor:
+    """The latents ``(people, LATENT_DIM)`` whose avatars a set of single pictures shows."""
+    return torch.randn(people, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
 
 
 def sheet(pictures: Tensor, path: Path, columns: int, zoom: int = 2) -> None:

@@ -1,14 +1,15 @@
-"""Stage 6: the encoder alone, finished on the refined generator.
+"""Stage 6: the encoder alone, finished on the frozen generator, now with a row for each layer.
 
-The generator is frozen, so CDFNet can be trained beside this stage. What comes back must now also
-have the same contents to CLIP under every keyword that is kept by default, which a feature's
-cosine says too faintly of something as small as a smile.
+CDFNet can be trained beside this stage. Generated pictures must be encoded to the latent they were
+made from, and offsets between rows are penalized, so that codes stay near W, where CDFNet is
+trained. What comes back must now also have the same contents to CLIP under every keyword that is
+kept by default, which a feature's cosine says too faintly of something as small as a smile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,21 +30,23 @@ from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say
 
-_WEIGHTS = ReconstructionWeights(
-    pixels=12.0, features=0.2, identity=4.0, meaning=4.0, latent=0.3, offsets=0.05
-)
-
 
 @dataclass(frozen=True)
 class EncoderRecipe:
-    """How the encoder is finished; ``contents`` weights CLIP's contents of kept keywords."""
+    """How the encoder is finished.
+
+    ``contents`` weights CLIP's contents of kept keywords, ``latent`` the error of known latents
+    and ``offsets`` differences between rows.
+    """
 
     seed: int = 55
     steps: int = 900
     batch: int = 16
     learning_rate: float = 8e-4
-    contents: float = 0.7
-    weights: ReconstructionWeights = _WEIGHTS
+    contents: float = 0.2
+    latent: float = 0.5
+    offsets: float = 0.5
+    weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
 
 
 class PictureMeaning(ImageMeaning, Protocol):
@@ -66,12 +69,12 @@ class _Objective:
         self.generator = generator
         self.clip = clip
         self.device = generator.latent_avg.device
-        spread = self._latents(10_000).std(0)
-        self.reconstruction = Reconstruction(recipe.weights, recognizer, clip, spread)
+        self.spread = self._latents(10_000).std(0)
+        self.reconstruction = Reconstruction(recipe.weights, recognizer, clip)
 
     @torch.no_grad()
     def _latents(self, count: int) -> Tensor:
-        z = torch.randn(count, self.generator.config.style_dim)
+        z = torch.randn(count, self.generator.config.z_dim)
         return self.generator.mapping(z.to(self.device))
 
     def __call__(self, encoder: E4EEncoder, real: Tensor) -> dict[str, Tensor]:
@@ -82,11 +85,18 @@ class _Objective:
         with torch.autocast(self.device.type, torch.bfloat16):
             codes = encoder(torch.cat([real, made])).float()
         back = self.generator.synthesis(codes[:half], dtype=torch.bfloat16)
-        terms, means = self.reconstruction.terms(real, back, codes, w[:, None])
+        terms, means = self.reconstruction.terms(real, back.float())
+        error = (codes[half:] - w[:, None]) / self.spread
+        offsets = (codes[:half] - codes[:half, :1]) / self.spread
         wanted, found = (self.clip.contents_of(mean, DEFAULT_KEEP) for mean in means)
         pairs = zip(wanted, found, strict=True)
         contents = [losses.content_cross_entropy(was, now) for was, now in pairs]
-        return {**terms, "contents": self.recipe.contents * torch.stack(contents).sum()}
+        return {
+            **terms,
+            "contents": self.recipe.contents * torch.stack(contents).sum(),
+            "latent": self.recipe.latent * error.square().mean(),
+            "offsets": self.recipe.offsets * offsets.square().mean(),
+        }
 
 
 def train_encoder(

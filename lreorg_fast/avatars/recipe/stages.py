@@ -18,7 +18,7 @@ from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe, load_cdfnet, train_d
 from lreorg_fast.avatars.recipe.clip import ClipMeaning, ClipRecipe, train_clip
 from lreorg_fast.avatars.recipe.data import PictureSet, picture_set
 from lreorg_fast.avatars.recipe.encoder import EncoderRecipe, load_encoder, train_encoder
-from lreorg_fast.avatars.recipe.generator import GeneratorRecipe, train_generator
+from lreorg_fast.avatars.recipe.mapping import MappingRecipe, load_mapping, train_mapping
 from lreorg_fast.avatars.recipe.recognizers import (
     RECOGNIZERS,
     RecognizerRecipe,
@@ -30,7 +30,7 @@ from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say
 
-STAGES = ("generator", "recognizers", "attributes", "clip", "autoencoder", "encoder", "cdfnet")
+STAGES = ("recognizers", "attributes", "clip", "autoencoder", "mapping", "encoder", "cdfnet")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Recipe:
 
     portraits: int = 40_000
     portraits_seed: int = 1
-    generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)
     recognizers: tuple[RecognizerRecipe, ...] = RECOGNIZERS
     attributes: AttributeRecipe = field(default_factory=AttributeRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    mapping: MappingRecipe = field(default_factory=MappingRecipe)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     cdfnet: CDFNetRecipe = field(default_factory=CDFNetRecipe)
     tables: TablesRecipe = field(default_factory=TablesRecipe)
@@ -113,7 +113,7 @@ class Stages:
     def _portraits(self) -> PictureSet:
         return picture_set(
             self.work / "data" / "portraits.pt",
-            self.recipe.generator.model.resolution,
+            self.recipe.autoencoder.generator.resolution,
             self.recipe.portraits_seed,
             self.say,
             people=self.recipe.portraits,
@@ -124,19 +124,15 @@ class Stages:
         first = self.recipe.recognizers[0]
         return load_recognizer(first, self.work / f"recognizer_{first.role}")
 
-    def _refined(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
-        recipe, folder = self.recipe, self.work / "autoencoder"
-        return load_autoencoder(recipe.autoencoder, recipe.generator, folder)
+    def _pair(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
+        """The encoder as the autoencoder left it, and the finished generator."""
+        encoder, generator = load_autoencoder(self.recipe.autoencoder, self.work / "autoencoder")
+        return encoder, load_mapping(generator, self.work / "mapping")
 
     def encoder_and_generator(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
         """The finished pair, frozen."""
-        encoder, generator = self._refined()
+        encoder, generator = self._pair()
         return load_encoder(encoder, self.work / "encoder"), generator
-
-    def _generator(self) -> None:
-        if not self._is_done("generator"):
-            folder = self.work / "generator"
-            train_generator(self.recipe.generator, self._portraits(), folder, self.device, self.say)
 
     def _recognizers(self) -> None:
         for recipe in self.recipe.recognizers:
@@ -169,8 +165,6 @@ class Stages:
         if not self._is_done("autoencoder"):
             train_autoencoder(
                 self.recipe.autoencoder,
-                self.recipe.generator,
-                self.work / "generator",
                 self._portraits(),
                 self._teacher(),
                 self.clip_meaning(self.device),
@@ -179,9 +173,25 @@ class Stages:
                 self.say,
             )
 
+    def _mapping(self) -> None:
+        if not self._is_done("mapping"):
+            encoder, generator = load_autoencoder(
+                self.recipe.autoencoder, self.work / "autoencoder"
+            )
+            train_mapping(
+                self.recipe.mapping,
+                encoder,
+                generator,
+                self._portraits(),
+                self.recipe.portraits_seed,
+                self.work / "mapping",
+                self.device,
+                self.say,
+            )
+
     def _encoder(self) -> None:
         if not self._is_done("encoder"):
-            encoder, generator = self._refined()
+            encoder, generator = self._pair()
             train_encoder(
                 self.recipe.encoder,
                 encoder,
@@ -198,7 +208,7 @@ class Stages:
         if not self._is_done("cdfnet"):
             train_demo_cdfnet(
                 self.recipe.cdfnet,
-                self._refined()[1],
+                self._pair()[1],
                 self._teacher(),
                 self.clip_meaning(self.device),
                 self.work / "cdfnet",
