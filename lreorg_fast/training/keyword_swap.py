@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from lreorg_fast.cdfnet import CDFNet
+from lreorg_fast.cdfnet.training_pass import TrainingPass
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.training import losses
 
 IDENTITY = "identity"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Judges(Protocol):
@@ -61,6 +63,12 @@ class SwapTrainingConfig:
     ``skip_limit``: so many steps in a row may have a loss that is not finite (a rare latent can
     make the inverse explode) and are skipped before training stops; 0 stops at the first.
     ``keyword_shares``: how often each keyword is drawn in swap steps; identity must be there.
+    ``precision``: what the products of CDFNet's layers read is rounded to, float32 or bfloat16;
+    streams, sums and parameters stay float32.
+    ``constant_memory``: backward recomputes each block's input from its output, so memory does not
+    grow with the number of blocks, for about a third more time; without it activations are stored.
+    ``average``: weight of the past in a moving average of the parameters, kept beside them; 0 keeps
+    none.
     """
 
     steps: int = 100_000
@@ -75,6 +83,9 @@ class SwapTrainingConfig:
     gradient_limit: float = 50.0
     warm_up: int = 100
     skip_limit: int = 0
+    precision: str = "float32"
+    constant_memory: bool = True
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or self.warm_up < 1:
@@ -88,6 +99,14 @@ class SwapTrainingConfig:
             raise ConfigError(f"kept_keywords names {sorted(unknown)}, which have no share")
         if self.skip_limit < 0:
             raise ConfigError(f"skip_limit is {self.skip_limit}, but must be at least 0")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision is {self.precision!r}, but must be one of {', '.join(PRECISIONS)}"
+            )
+        if self.precision != "float32" and not self.constant_memory:
+            raise ConfigError(f"precision {self.precision} needs constant_memory; switch it on")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"average is {self.average}, but must be in [0, 1); try 0.999")
         if self.recurrence_every < 0 or not 0 <= self.keep_probability <= 1:
             raise ConfigError("recurrence_every must be >= 0 and keep_probability in [0, 1]")
 
@@ -95,8 +114,19 @@ class SwapTrainingConfig:
 Terms = dict[str, Tensor]
 
 
+class Passes(Protocol):
+    """Both directions of CDFNet."""
+
+    def disentangle(self, s: Tensor, k: Tensor) -> tuple[Tensor, Tensor]: ...
+    def fuse(self, f: Tensor, r: Tensor, k: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 class KeywordSwap:
-    """One step's losses, for a net, its judges and a table of keyword features."""
+    """One step's losses, for a net, its judges and a table of keyword features.
+
+    Raises:
+        ConfigError: a keyword of the configuration has no feature, or a feature does not fit.
+    """
 
     def __init__(
         self,
@@ -109,6 +139,7 @@ class KeywordSwap:
         self.judges = judges
         self.features = features
         self.config = config
+        _check_features(net, features, config)
         self.names = list(config.keyword_shares)
         self.shares = torch.tensor([config.keyword_shares[name] for name in self.names])
 
@@ -122,9 +153,15 @@ class KeywordSwap:
             terms = self.swap_terms(kind)
         return kind, torch.stack(list(terms.values())).sum(), terms
 
+    def passes(self) -> Passes:
+        """The network as it is now; to be made anew after the optimizer has changed it."""
+        if not self.config.constant_memory:
+            return self.net
+        return TrainingPass(self.net, PRECISIONS[self.config.precision])
+
     def swap_terms(self, keyword: str) -> Terms:
         """IOS (Eq. 5) for identity, AOS (Eq. 8) for every other keyword."""
-        net, judges, k = self.net, self.judges, self.features[keyword]
+        net, judges, k = self.passes(), self.judges, self.features[keyword]
         # Both halves of a pair in one pass: s = (s1, s2), and the other's key features (f2, f1).
         s = judges.latents(2 * self.config.batch)
         f, r = net.disentangle(s, k)
@@ -169,10 +206,10 @@ class KeywordSwap:
 
     def plan_terms(self) -> Terms:
         """The end of a sampled plan: a new identity, the kept attributes of the original."""
-        net, judges, weights = self.net, self.judges, self.config.weights
+        net, judges, weights = self.passes(), self.judges, self.config.weights
         s, donor = judges.latents(2 * self.config.batch).chunk(2)
         kept = [n for n in self.config.kept_keywords if self._chance()]
-        f, residual = self._originals(s, donor, kept)
+        f, residual = self._originals(net, s, donor, kept)
         lost, current = net.fuse(f[1], residual, self.features[IDENTITY])
         lost_total = losses.information_lost(lost)
         for i, name in enumerate(kept):
@@ -199,7 +236,7 @@ class KeywordSwap:
         return terms
 
     def _originals(
-        self, s: Tensor, donor: Tensor, kept: Sequence[str]
+        self, net: Passes, s: Tensor, donor: Tensor, kept: Sequence[str]
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Everything that no step of the recurrence changes, in one pass.
 
@@ -209,8 +246,24 @@ class KeywordSwap:
         names = [IDENTITY, IDENTITY, *kept]
         k = torch.stack([self.features[name] for name in names])
         k = k.repeat_interleave(len(s), dim=0)[:, None]
-        f, r = self.net.disentangle(torch.cat([s, donor, *[s] * len(kept)]), k)
+        f, r = net.disentangle(torch.cat([s, donor, *[s] * len(kept)]), k)
         return f.chunk(len(names)), r[: len(s)]
 
     def _chance(self) -> bool:
         return float(torch.rand(())) < self.config.keep_probability
+
+
+def _check_features(
+    net: CDFNet, features: Mapping[str, Tensor], config: SwapTrainingConfig
+) -> None:
+    missing = [name for name in config.keyword_shares if name not in features]
+    if missing:
+        raise ConfigError(
+            f"keyword_shares names {', '.join(missing)}, which the table of keywords lacks"
+        )
+    for name, feature in features.items():
+        if feature.shape != (net.config.cond_dim,):
+            raise ConfigError(
+                f"the feature of '{name}' has the shape {tuple(feature.shape)}, but the network "
+                f"takes ({net.config.cond_dim},); set cond_dim to the width of CLIP's features"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import LReorgError
 from lreorg_fast.training.keyword_swap import Judges, KeywordSwap, SwapTrainingConfig
-from lreorg_fast.training.run import Run, Say
+from lreorg_fast.training.run import Run, Say, Stateful, restore_states, states
 
 
 class TrainingStopped(LReorgError, RuntimeError):
@@ -39,16 +40,19 @@ def train_cdfnet(
     """
     run = Run(folder, "cdfnet", config.steps, "steps", say, save_every)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999))
+    swap = KeywordSwap(net, judges, features, config)
     state = run.resume()
     if state is None:
         leave_saddle(net)
-    else:
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-    swap = KeywordSwap(net, judges, features, config)
+    average = copy.deepcopy(net).requires_grad_(False)
+    parts: dict[str, Stateful] = {"net": net, "optimizer": optimizer}
+    if config.average:
+        parts["average"] = average
+    if state is not None:
+        restore_states(parts, state)
 
     def payload() -> dict[str, Any]:
-        return {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+        return states(parts)
 
     skipped = 0
     for position in run.steps(1, payload):
@@ -69,6 +73,8 @@ def train_cdfnet(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.gradient_limit)
         optimizer.step()
+        if config.average:
+            _follow(average, net, min(config.average, (position + 1) / (position + 10)))
         run.track(**{f"{kind}.{name}": term.item() for name, term in terms.items()})
     run.finish(parameters=sum(p.numel() for p in net.parameters()))
 
@@ -84,6 +90,13 @@ def leave_saddle(net: CDFNet, scale: float = 0.03) -> None:
     for parameter in net.parameters():
         if parameter.dim() == 2 and not parameter.any():
             parameter.normal_(std=scale / math.sqrt(parameter.shape[1]))
+
+
+@torch.no_grad()
+def _follow(average: CDFNet, net: CDFNet, decay: float) -> None:
+    """One step of the moving average; ``decay`` starts small, so that it forgets the start."""
+    for kept, new in zip(average.parameters(), net.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
 
 
 def _is_finite(terms: Mapping[str, Tensor]) -> bool:

@@ -176,7 +176,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     path = stages.work / "out" / FULL / "settings.json"
     settings = path.read_text()
     path.write_text(settings.replace('"generator.safetensors": "', '"generator.safetensors": "0'))
-    with pytest.raises(ConfigError, match="another generator.safetensors"):
+    with pytest.raises(ConfigError, match=r"another generator\.safetensors"):
         _ablations(stages).run((FULL,))
     path.write_text(settings)
     with pytest.raises(ConfigError, match="6 people"):

@@ -125,7 +125,8 @@ def train_demo_cdfnet(
 
 
 def load_cdfnet(recipe: CDFNetRecipe, folder: Path) -> CDFNet:
-    """The trained network, frozen."""
+    """The trained network, frozen; the moving average of its parameters where one was kept."""
     net = CDFNet(recipe.model)
-    net.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["payload"]["net"])
+    payload = torch.load(folder / "state.pt", weights_only=True)["payload"]
+    net.load_state_dict(payload.get("average", payload["net"]))
     return net.requires_grad_(False).eval()
