@@ -166,6 +166,9 @@ def test_a_loss_that_is_no_number_stops_with_its_name(tmp_path: Path) -> None:
         {"kept_keywords": ("hat",)},
         {"recurrence_every": -1},
         {"keep_probability": 2.0},
+        {"precision": "float16"},
+        {"precision": "bfloat16", "constant_memory": False},
+        {"average": 1.0},
     ],
     ids=str,
 )
@@ -224,3 +227,73 @@ def test_a_rare_loss_that_is_no_number_may_be_skipped(tmp_path: Path) -> None:
     train_cdfnet(trained, judges, FEATURES, settings, tmp_path, said.append)
     assert any("skipped" in line for line in said)
     assert all(torch.isfinite(p).all() for p in trained.parameters())
+
+
+@pytest.mark.parametrize("kind", ["identity", "age", "plan"])
+def test_constant_memory_gives_the_losses_and_gradients_of_stored_activations(kind: str) -> None:
+    results = []
+    for constant_memory in (True, False):
+        trained = net()
+        leave_saddle(trained)
+        torch.manual_seed(3)
+        swap = KeywordSwap(trained, ToyJudges(), FEATURES, config(constant_memory=constant_memory))
+        terms = swap.plan_terms() if kind == "plan" else swap.swap_terms(kind)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        gradients = torch.cat(
+            [p.grad.flatten() for p in trained.parameters() if p.grad is not None]
+        )
+        results.append((loss.detach(), gradients))
+    (loss, gradients), (stored_loss, stored_gradients) = results
+    assert stored_gradients.norm() > 0
+    assert (loss - stored_loss).abs() <= 1e-5 * stored_loss.abs()
+    # The bound in float32: sums in another order, and inputs recomputed from outputs.
+    assert (gradients - stored_gradients).norm() <= 1e-5 * stored_gradients.norm()
+
+
+def test_bfloat16_products_are_near_float32_and_not_the_same() -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        trained = net()
+        leave_saddle(trained, scale=1.0)
+        torch.manual_seed(3)
+        swap = KeywordSwap(trained, ToyJudges(), FEATURES, config(precision=precision))
+        found.append(swap.swap_terms("identity")["identity"].item())
+    assert found[0] != found[1]
+    # Products of operands rounded to 8 bits: 2^-8 each, through two blocks and a normalization.
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
+def test_the_average_follows_the_parameters_and_survives_a_break(tmp_path: Path) -> None:
+    settings = config(average=0.9)
+
+    def averages(folder: Path, stop_at: int | None) -> tuple[CDFNet, dict[str, Tensor]]:
+        trained, judges = net(), ToyJudges()
+        torch.manual_seed(9)
+        if stop_at is not None:
+            seen, latents = itertools.count(), judges.latents
+
+            def interrupted(count: int) -> Tensor:
+                if next(seen) == stop_at:
+                    raise KeyboardInterrupt
+                return latents(count)
+
+            judges.latents = interrupted  # type: ignore[method-assign]
+        train_cdfnet(trained, judges, FEATURES, settings, folder, lambda _: None, save_every=0.0)
+        state = torch.load(folder / "state.pt", weights_only=True)
+        return trained, state["payload"]["average"]
+
+    trained, whole = averages(tmp_path / "whole", None)
+    assert not any(torch.equal(whole[n], p) for n, p in trained.named_parameters() if p.grad.any())
+    with pytest.raises(KeyboardInterrupt):
+        averages(tmp_path / "broken", 7)
+    _, resumed = averages(tmp_path / "broken", None)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_features_that_do_not_fit_are_refused_before_a_step() -> None:
+    with pytest.raises(ConfigError, match="age, which the table of keywords lacks"):
+        KeywordSwap(net(), ToyJudges(), {"identity": FEATURES["identity"]}, config())
+    wide = {**FEATURES, "age": torch.ones(COND + 1)}
+    with pytest.raises(ConfigError, match="'age' has the shape"):
+        KeywordSwap(net(), ToyJudges(), wide, config())
