@@ -42,7 +42,12 @@ class Judges(Protocol):
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of Eq. 5 and 8; the defaults are the paper's."""
+    """Weights of Eq. 5 and 8; the defaults are the paper's.
+
+    ``contents_kept`` is not in the paper: in a swap step, CLIP's contents of every keyword that is
+    not swapped must stay as they were (identity itself has none). Without it nothing but the
+    perceptual term and L_f asks a key feature to leave the other attributes alone.
+    """
 
     identity_swap: float = 24.0
     perceptual: float = 1.2
@@ -50,6 +55,7 @@ class LossWeights:
     information: float = 10.0
     identity_kept: float = 0.2
     contents: float = 30.0
+    contents_kept: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ class KeywordSwap:
         self.config = config
         _check_features(net, features, config)
         self.names = list(config.keyword_shares)
+        self.with_contents = [name for name in self.names if name != IDENTITY]
         self.shares = torch.tensor([config.keyword_shares[name] for name in self.names])
 
     def step(self, index: int) -> tuple[str, Tensor, Terms]:
@@ -192,17 +199,33 @@ class KeywordSwap:
             return {
                 "identity": weights.identity_swap * swap,
                 "perceptual": weights.perceptual * seen,
+                **self._contents(keyword, before, after),
             }
         kept = losses.cosine_distance(known1, found1) + losses.cosine_distance(known2, found2)
-        with torch.no_grad():
-            wanted1, wanted2 = judges.contents(before, [keyword])[0].chunk(2)
-        now1, now2 = judges.contents(after, [keyword])[0].chunk(2)
-        swapped = losses.content_cross_entropy(wanted1, now2)
-        swapped = swapped + losses.content_cross_entropy(wanted2, now1)
         return {
             "identity_kept": weights.identity_kept * kept,
-            keyword: weights.contents * swapped,
+            **self._contents(keyword, before, after),
         }
+
+    def _contents(self, keyword: str, before: Tensor, after: Tensor) -> Terms:
+        """L_s (Eq. 9, 10) of the swapped keyword, and the same of the others, unswapped."""
+        judges, weights = self.judges, self.config.weights
+        others = [name for name in self.with_contents if name != keyword]
+        asked = [keyword] if keyword != IDENTITY else []
+        asked += others if weights.contents_kept else []
+        with torch.no_grad():
+            wanted = judges.contents(before, asked)
+        pairs = zip(wanted, judges.contents(after, asked), strict=True)
+        found = dict(zip(asked, pairs, strict=True))
+        terms: Terms = {}
+        if keyword in found:
+            was, now = found.pop(keyword)
+            swapped = was.roll(self.config.batch, dims=0)
+            terms[keyword] = 2 * weights.contents * losses.content_cross_entropy(swapped, now)
+        if found:
+            moved = [losses.content_divergence(was, now) for was, now in found.values()]
+            terms["contents_kept"] = 2 * weights.contents_kept * torch.stack(moved).sum()
+        return terms
 
     def plan_terms(self) -> Terms:
         """The end of a sampled plan: a new identity, the kept attributes of the original."""

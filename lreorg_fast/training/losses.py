@@ -69,3 +69,8 @@ def content_cross_entropy(wanted: Tensor, found: Tensor) -> Tensor:
     """One term of L_s (Eq. 9, 10): CLIP distributions ``(N, contents)`` over the sentences."""
     entropy: Tensor = (wanted * torch.log(found.clamp(min=1e-6))).sum(dim=1).mean()
     return -entropy
+
+
+def content_divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of ``found`` from ``wanted``: 0 where contents stayed."""
+    return content_cross_entropy(wanted, found) - content_cross_entropy(wanted, wanted)

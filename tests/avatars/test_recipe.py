@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import lreorg_fast as lf
 from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, faceless
-from lreorg_fast.avatars.recipe.autoencoder import AutoencoderRecipe
+from lreorg_fast.avatars.recipe.autoencoder import REFINEMENT, AutoencoderRecipe
 from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
 from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe
 from lreorg_fast.avatars.recipe.encoder import EncoderRecipe
@@ -42,6 +42,12 @@ CPU = torch.device("cpu")
 def toy_recipe() -> Recipe:
     backbone = BackboneConfig(input_size=SIZE, outputs=8, **SMALL)
     swap = dataclasses.replace(CDFNetRecipe().training, steps=3, batch=4)
+    autoencoder = AutoencoderRecipe(
+        encoder=E4EConfig(SIZE, 8, DIM, 8, **SMALL),
+        generator=StyleGAN2Config(SIZE, DIM, 2, {4: 8, 8: 8, 16: 8, 32: 8}, LATENT_DIM),
+        kimg=0.024,
+        batch=8,
+    )
     return Recipe(
         portraits=48,
         recognizers=tuple(
@@ -54,12 +60,8 @@ def toy_recipe() -> Recipe:
             batch=12,
             negatives=6,
         ),
-        autoencoder=AutoencoderRecipe(
-            encoder=E4EConfig(SIZE, 8, DIM, 8, **SMALL),
-            generator=StyleGAN2Config(SIZE, DIM, 2, {4: 8, 8: 8, 16: 8, 32: 8}, LATENT_DIM),
-            kimg=0.024,
-            batch=8,
-        ),
+        autoencoder=autoencoder,
+        refinement=dataclasses.replace(autoencoder, judge_every=2, weights=REFINEMENT.weights),
         mapping=MappingRecipe(steps=3, batch=16),
         encoder=EncoderRecipe(steps=2, batch=4),
         cdfnet=CDFNetRecipe(model=CDFNetConfig(DIM, COND, 2, 4), training=swap),
@@ -101,7 +103,7 @@ class StandInClip:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     stages = ToyStages(toy_recipe(), folder, CPU, lambda _: None)
-    for stage in ("recognizers", "attributes", "autoencoder", "mapping", "encoder"):
+    for stage in ("recognizers", "attributes", "autoencoder", "refinement", "mapping", "encoder"):
         stages.run(stage)
     return folder
 
@@ -109,10 +111,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_stage_is_not_run_again(work: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")}
     stages = ToyStages(toy_recipe(), work, CPU, lambda _: None)
-    for stage in ("recognizers", "attributes", "autoencoder", "mapping", "encoder"):
+    for stage in ("recognizers", "attributes", "autoencoder", "refinement", "mapping", "encoder"):
         stages.run(stage)
     assert {p: p.stat().st_mtime_ns for p in work.glob("*/state.pt")} == before
-    assert len(before) == 6
+    assert len(before) == 7
 
 
 def test_stages_leave_pictures_to_look_at(work: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_bundle_is_built_measured_and_used(work: Path, tmp_path: Path) -> None
     bundle.verify()
     manifest = bundle.manifest
     assert manifest.recipe["command"] == "this test"
-    assert len(manifest.recipe["stages"]) == 7
+    assert len(manifest.recipe["stages"]) == 8
     psr = manifest.figures["default: face detected"]
     assert psr["n"] == 40
     assert psr["low"] <= psr["value"] <= psr["high"]

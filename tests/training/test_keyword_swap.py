@@ -97,6 +97,43 @@ def test_weights_scale_their_terms() -> None:
     assert losses_by_weight[1] == pytest.approx(2 * losses_by_weight[0])
 
 
+def _age_moved_by_an_identity_swap(trained: CDFNet) -> Tensor:
+    torch.manual_seed(6)
+    swap = KeywordSwap(
+        trained, ToyJudges(), FEATURES, config(batch=64, weights=LossWeights(contents_kept=0.5))
+    )
+    return swap.swap_terms("identity")["contents_kept"]
+
+
+def test_contents_that_were_not_swapped_cost_as_much_as_they_moved() -> None:
+    fresh = net()
+    assert _age_moved_by_an_identity_swap(fresh).item() == pytest.approx(0.0, abs=1e-6)
+    assert "contents_kept" not in KeywordSwap(fresh, ToyJudges(), FEATURES, config()).swap_terms(
+        "identity"
+    )
+    leave_saddle(fresh, scale=0.2)
+    judges = ToyJudges()
+    torch.manual_seed(6)
+    s = judges.latents(128)
+    f, r = fresh.disentangle(s, FEATURES["identity"])
+    _, swapped = fresh.fuse(f.roll(64, dims=0), r, FEATURES["identity"])
+    was, now = (judges.contents(judges.picture(x), ["age"])[0] for x in (s, swapped))
+    moved = (was * (was / now).log()).sum(dim=1).mean()
+    assert _age_moved_by_an_identity_swap(fresh).item() == pytest.approx(moved.item(), rel=1e-4)
+
+
+def test_asking_for_the_other_contents_makes_a_keyword_leak_less(tmp_path: Path) -> None:
+    moved = []
+    for weight in (0.0, 30.0):
+        trained = net()
+        settings = config(steps=60, warm_up=5, weights=LossWeights(contents_kept=weight))
+        torch.manual_seed(7)
+        folder = tmp_path / str(weight)
+        train_cdfnet(trained, ToyJudges(), FEATURES, settings, folder, lambda _: None)
+        moved.append(_age_moved_by_an_identity_swap(trained).item())
+    assert moved[1] < 0.5 * moved[0]
+
+
 def test_every_third_step_goes_through_a_plan() -> None:
     swap = KeywordSwap(net(), ToyJudges(), FEATURES, config(keep_probability=1.0))
     kinds = [swap.step(i)[0] for i in range(6)]

@@ -1,9 +1,11 @@
-"""Stage 4: encoder and generator, trained together to give portraits back.
+"""Stages 4 and 5: encoder and generator, trained together to give portraits back.
 
 The adversarial objective alone needed half an hour for a generator that was far from sharp, lost
 glasses and smiles, and left most of the encoder's work undone (docs/training_notes.md). Here the
 bottleneck is one latent w for all rows of the generator, so what the encoder finds is in W, the
-space that CDFNet is trained on. The next stage teaches the mapping network to draw from it.
+space that CDFNet is trained on. The refinement goes on with more weight on what people read in a
+face (who it is, wrinkles, a smile), which pays once faces are there at all. The stage after it
+teaches the mapping network to draw from what the encoder finds.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.reconstruction import (
-    ImageMeaning,
+    PictureMeaning,
     Reconstruction,
     ReconstructionWeights,
 )
@@ -55,7 +57,8 @@ class AutoencoderRecipe:
     """How encoder and generator are trained. Counts are in thousands of portraits (kimg).
 
     ``spread`` weights a penalty on latents that are not of mean 0 and deviation 1 in every
-    direction: the losses of CDFNet are balanced for such.
+    direction: the losses of CDFNet are balanced for such. The frozen judges are asked only in
+    every ``judge_every``-th step, with so many times their weight: they cost as much as the rest.
     """
 
     encoder: E4EConfig = _ENCODER
@@ -68,7 +71,17 @@ class AutoencoderRecipe:
     warm_up: int = 100
     average_kimg: float = 4.0
     spread: float = 0.1
+    judge_every: int = 1
     weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
+
+
+# How encoder and generator are trained on after that.
+REFINEMENT = AutoencoderRecipe(
+    seed=53,
+    kimg=300.0,
+    judge_every=4,
+    weights=ReconstructionWeights(identity=2.0, meaning=2.0, contents=0.5),
+)
 
 
 class _Pair:
@@ -107,17 +120,29 @@ class _Pair:
         self.optimizer.load_state_dict(state["optimizer"])
         self.count = state["count"]
 
+    def start(self, averages: dict[str, Tensor]) -> None:
+        """Begin with these parameters instead of random ones."""
+        self.live.load_state_dict(averages)
+        self.average.load_state_dict(averages)
+
     def step(self, real: Tensor, reconstruction: Reconstruction) -> dict[str, float]:
         """One step on one batch of portraits."""
         encoder, generator = self.live["encoder"], self.live["generator"]
         with torch.autocast(real.device.type, torch.bfloat16):
             w = encoder(real, stage=_ONE_LATENT)[:, 0].float()
         back = generator.synthesis(w, noise="none", dtype=torch.bfloat16)  # type: ignore[operator]
-        terms, _ = reconstruction.terms(real, back.float())
+        back = back.float()
+        terms = reconstruction.of_pixels(real, back)
         variance, mean = torch.var_mean(w, dim=0)
         terms["spread"] = self.recipe.spread * ((variance - 1).square() + mean.square()).mean()
+        loss = torch.stack(list(terms.values())).sum()
+        every = self.recipe.judge_every
+        if self.count % every == 0:
+            judged = reconstruction.of_judges(real, back)
+            loss = loss + every * torch.stack(list(judged.values())).sum()
+            terms |= judged
         self.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
@@ -152,15 +177,21 @@ def train_autoencoder(
     recipe: AutoencoderRecipe,
     data: PictureSet,
     recognizer: FaceBackbone,
-    clip: ImageMeaning,
+    clip: PictureMeaning,
     folder: Path,
     device: torch.device,
     say: Say,
+    start: Path | None = None,
 ) -> None:
-    """Train, or go on training; the averages end in ``folder/state.pt``."""
+    """Train, or go on training; the averages end in ``folder/state.pt``.
+
+    ``start`` is the finished folder of another run whose averages this one begins with.
+    """
     torch.manual_seed(recipe.seed)
-    run = Run(folder, "autoencoder", recipe.kimg, "kimg", say)
+    run = Run(folder, folder.name, recipe.kimg, "kimg", say)
     pair = _Pair(recipe, device)
+    if start is not None:
+        pair.start(_averages(start))
     reconstruction = Reconstruction(recipe.weights, recognizer.to(device), clip)
     state = run.resume()
     if state is not None:
@@ -171,8 +202,8 @@ def train_autoencoder(
         run.track(**pair.step(data.batch(recipe.batch).to(device), reconstruction))
         if position >= next_sheet:
             next_sheet += _SHEET_EVERY
-            _show(pair, data, folder / f"autoencoder_{int(position):03d}.png", device)
-    _show(pair, data, folder / "autoencoder.png", device)
+            _show(pair, data, folder / f"{folder.name}_{int(position):03d}.png", device)
+    _show(pair, data, folder / f"{folder.name}.png", device)
     run.finish(parameters=sum(p.numel() for p in pair.average.parameters()))
 
 
@@ -187,15 +218,20 @@ def _show(pair: _Pair, data: PictureSet, path: Path, device: torch.device) -> No
     sheet(torch.cat(rows), path, columns=12)
 
 
+def _averages(folder: Path) -> dict[str, Tensor]:
+    averages: dict[str, Tensor]
+    averages = torch.load(folder / "state.pt", weights_only=True)["payload"]["average"]
+    return averages
+
+
 def load_autoencoder(
     recipe: AutoencoderRecipe, folder: Path
 ) -> tuple[E4EEncoder, StyleGAN2Generator]:
     """The averaged encoder and generator, frozen, in evaluation mode."""
-    state = torch.load(folder / "state.pt", weights_only=True)["payload"]["average"]
     parts: dict[str, Any] = {
         "encoder": E4EEncoder(recipe.encoder),
         "generator": StyleGAN2Generator(recipe.generator),
     }
-    nn.ModuleDict(parts).load_state_dict(state)
+    nn.ModuleDict(parts).load_state_dict(_averages(folder))
     encoder, generator = (part.requires_grad_(False).eval() for part in parts.values())
     return encoder, generator

@@ -2,32 +2,28 @@
 
 CDFNet can be trained beside this stage. Generated pictures must be encoded to the latent they were
 made from, and offsets between rows are penalized, so that codes stay near W, where CDFNet is
-trained. What comes back must now also have the same contents to CLIP under every keyword that is
-kept by default, which a feature's cosine says too faintly of something as small as a smile.
+trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.data import PictureSet, sheet
 from lreorg_fast.avatars.recipe.reconstruction import (
-    ImageMeaning,
+    PictureMeaning,
     Reconstruction,
     ReconstructionWeights,
 )
-from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EEncoder
 from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
-from lreorg_fast.training import losses
 from lreorg_fast.training.run import Run, Say
 
 
@@ -35,24 +31,16 @@ from lreorg_fast.training.run import Run, Say
 class EncoderRecipe:
     """How the encoder is finished.
 
-    ``contents`` weights CLIP's contents of kept keywords, ``latent`` the error of known latents
-    and ``offsets`` differences between rows.
+    ``latent`` weights the error of known latents and ``offsets`` differences between rows.
     """
 
     seed: int = 55
     steps: int = 900
     batch: int = 16
     learning_rate: float = 8e-4
-    contents: float = 0.2
     latent: float = 0.5
     offsets: float = 0.5
     weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
-
-
-class PictureMeaning(ImageMeaning, Protocol):
-    """A CLIP model: unit image features, and the contents of keywords from them."""
-
-    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]: ...
 
 
 class _Objective:
@@ -67,7 +55,6 @@ class _Objective:
     ) -> None:
         self.recipe = recipe
         self.generator = generator
-        self.clip = clip
         self.device = generator.latent_avg.device
         self.spread = self._latents(10_000).std(0)
         self.reconstruction = Reconstruction(recipe.weights, recognizer, clip)
@@ -85,15 +72,12 @@ class _Objective:
         with torch.autocast(self.device.type, torch.bfloat16):
             codes = encoder(torch.cat([real, made])).float()
         back = self.generator.synthesis(codes[:half], dtype=torch.bfloat16)
-        terms, means = self.reconstruction.terms(real, back.float())
+        back = back.float()
         error = (codes[half:] - w[:, None]) / self.spread
         offsets = (codes[:half] - codes[:half, :1]) / self.spread
-        wanted, found = (self.clip.contents_of(mean, DEFAULT_KEEP) for mean in means)
-        pairs = zip(wanted, found, strict=True)
-        contents = [losses.content_cross_entropy(was, now) for was, now in pairs]
         return {
-            **terms,
-            "contents": self.recipe.contents * torch.stack(contents).sum(),
+            **self.reconstruction.of_pixels(real, back),
+            **self.reconstruction.of_judges(real, back),
             "latent": self.recipe.latent * error.square().mean(),
             "offsets": self.recipe.offsets * offsets.square().mean(),
         }

@@ -1,7 +1,8 @@
-"""What an encoded portrait must be again: the loss that both encoder stages share."""
+"""What an encoded portrait must be again: the loss that all encoder stages share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.avatars.recipe.recognizers import look
+from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.training import losses
 
@@ -21,19 +23,29 @@ _FACE_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class ReconstructionWeights:
-    """Weights of the terms named."""
+    """Weights of the terms named.
+
+    ``meaning`` is of the distance between CLIP's image features, ``contents`` of what CLIP reads
+    under every keyword that is kept by default: a feature's cosine says too faintly of something
+    as small as a smile or a wrinkle that it is gone.
+    """
 
     pixels: float = 4.0
     details: float = 8.0
     features: float = 0.1
     identity: float = 0.5
     meaning: float = 1.0
+    contents: float = 0.0
 
 
-class ImageMeaning(Protocol):
-    """A CLIP model's image tower: unit features of pictures in [-1, 1]."""
+class PictureMeaning(Protocol):
+    """A CLIP model."""
 
-    def image(self, picture: Tensor) -> Tensor: ...
+    def image(self, picture: Tensor) -> Tensor:
+        """Unit features of pictures in [-1, 1]."""
+
+    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        """Distributions over each keyword's contents, from unit image features."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +54,17 @@ class Reconstruction:
 
     weights: ReconstructionWeights
     recognizer: FaceBackbone
-    clip: ImageMeaning
+    clip: PictureMeaning
 
-    def terms(self, real: Tensor, back: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Weighted terms of one batch, and the CLIP features of ``real`` and ``back``."""
+    def of_pixels(self, real: Tensor, back: Tensor) -> dict[str, Tensor]:
+        """Weighted terms that no network is asked for."""
+        return {
+            "pixels": self.weights.pixels * F.l1_loss(back, real),
+            "details": self.weights.details * detail_error(real, back),
+        }
+
+    def of_judges(self, real: Tensor, back: Tensor) -> dict[str, Tensor]:
+        """Weighted terms of the frozen networks."""
         weights = self.weights
         with torch.no_grad():
             wanted, wanted_maps = look(self.recognizer, real)
@@ -53,13 +72,15 @@ class Reconstruction:
         found, found_maps = look(self.recognizer, back)
         means = self.clip.image(back)
         terms = {
-            "pixels": weights.pixels * F.l1_loss(back, real),
-            "details": weights.details * detail_error(real, back),
             "features": weights.features * losses.perceptual(wanted_maps, found_maps),
             "identity": weights.identity * losses.cosine_distance(wanted, found),
             "meaning": weights.meaning * losses.cosine_distance(meant, means),
         }
-        return terms, (meant, means)
+        if weights.contents:
+            was, now = (self.clip.contents_of(image, DEFAULT_KEEP) for image in (meant, means))
+            lost = [losses.content_divergence(a, b) for a, b in zip(was, now, strict=True)]
+            terms["contents"] = weights.contents * torch.stack(lost).sum()
+        return terms
 
 
 def detail_error(real: Tensor, back: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lreorg_fast.avatars.recipe.attributes import AttributeRecipe, train_attributes
 from lreorg_fast.avatars.recipe.autoencoder import (
+    REFINEMENT,
     AutoencoderRecipe,
     load_autoencoder,
     train_autoencoder,
@@ -27,10 +28,20 @@ from lreorg_fast.avatars.recipe.recognizers import (
 )
 from lreorg_fast.avatars.recipe.tables import TablesRecipe
 from lreorg_fast.cdfnet import CDFNet
+from lreorg_fast.errors import ConfigError
 from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say
 
-STAGES = ("recognizers", "attributes", "clip", "autoencoder", "mapping", "encoder", "cdfnet")
+STAGES = (
+    "recognizers",
+    "attributes",
+    "clip",
+    "autoencoder",
+    "refinement",
+    "mapping",
+    "encoder",
+    "cdfnet",
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,16 @@ class Recipe:
     attributes: AttributeRecipe = field(default_factory=AttributeRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    refinement: AutoencoderRecipe = REFINEMENT
     mapping: MappingRecipe = field(default_factory=MappingRecipe)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     cdfnet: CDFNetRecipe = field(default_factory=CDFNetRecipe)
     tables: TablesRecipe = field(default_factory=TablesRecipe)
+
+    def __post_init__(self) -> None:
+        first, second = self.autoencoder, self.refinement
+        if (first.encoder, first.generator) != (second.encoder, second.generator):
+            raise ConfigError("autoencoder and refinement must have the same encoder and generator")
 
 
 @dataclass(frozen=True)
@@ -126,8 +143,11 @@ class Stages:
 
     def _pair(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
         """The encoder as the autoencoder left it, and the finished generator."""
-        encoder, generator = load_autoencoder(self.recipe.autoencoder, self.work / "autoencoder")
+        encoder, generator = self._autoencoded()
         return encoder, load_mapping(generator, self.work / "mapping")
+
+    def _autoencoded(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
+        return load_autoencoder(self.recipe.refinement, self.work / "refinement")
 
     def encoder_and_generator(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
         """The finished pair, frozen."""
@@ -162,22 +182,27 @@ class Stages:
             train_clip(self.recipe.clip, self._portraits(), folder, self.device, self.say)
 
     def _autoencoder(self) -> None:
-        if not self._is_done("autoencoder"):
+        self._autoencode("autoencoder", self.recipe.autoencoder)
+
+    def _refinement(self) -> None:
+        self._autoencode("refinement", self.recipe.refinement, self.work / "autoencoder")
+
+    def _autoencode(self, name: str, recipe: AutoencoderRecipe, start: Path | None = None) -> None:
+        if not self._is_done(name):
             train_autoencoder(
-                self.recipe.autoencoder,
+                recipe,
                 self._portraits(),
                 self._teacher(),
                 self.clip_meaning(self.device),
-                self.work / "autoencoder",
+                self.work / name,
                 self.device,
                 self.say,
+                start,
             )
 
     def _mapping(self) -> None:
         if not self._is_done("mapping"):
-            encoder, generator = load_autoencoder(
-                self.recipe.autoencoder, self.work / "autoencoder"
-            )
+            encoder, generator = self._autoencoded()
             train_mapping(
                 self.recipe.mapping,
                 encoder,
