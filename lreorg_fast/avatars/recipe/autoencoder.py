@@ -25,6 +25,7 @@ from lreorg_fast.avatars.recipe.reconstruction import (
     Reconstruction,
     ReconstructionWeights,
 )
+from lreorg_fast.avatars.recipe.whitening import Covariance, whiten
 from lreorg_fast.avatars.traits import LATENT_DIM
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
@@ -50,6 +51,7 @@ _GENERATOR = StyleGAN2Config(
 )
 _ONE_LATENT = 0  # the stage of the encoder in which no row has an offset
 _SHEET_EVERY = 20.0
+_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class AutoencoderRecipe:
     """How encoder and generator are trained. Counts are in thousands of portraits (kimg).
 
     ``spread`` weights a penalty on latents that are not of mean 0 and deviation 1 in every
-    direction: the losses of CDFNet are balanced for such. The frozen judges are asked only in
+    direction (see :mod:`whitening`); the losses of CDFNet are balanced for such. ``ridge`` is
+    that of the whitening with which a refinement begins. The frozen judges are asked only in
     every ``judge_every``-th step, with so many times their weight: they cost as much as the rest.
     """
 
@@ -70,7 +73,8 @@ class AutoencoderRecipe:
     generator_rate: float = 2.5e-3
     warm_up: int = 100
     average_kimg: float = 4.0
-    spread: float = 0.1
+    spread: float = 0.5
+    ridge: float = 1e-3
     judge_every: int = 1
     weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
 
@@ -104,6 +108,7 @@ class _Pair:
             },
         ]
         self.optimizer = torch.optim.Adam(groups, recipe.encoder_rate, betas=(0.5, 0.99))
+        self.covariance = Covariance(recipe.generator.style_dim, device)
         self.count = 0
 
     def state(self) -> dict[str, Any]:
@@ -111,6 +116,7 @@ class _Pair:
             "live": self.live.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "covariance": self.covariance.state,
             "count": self.count,
         }
 
@@ -118,12 +124,18 @@ class _Pair:
         self.live.load_state_dict(state["live"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.covariance.state = state["covariance"]
         self.count = state["count"]
 
-    def start(self, averages: dict[str, Tensor]) -> None:
-        """Begin with these parameters instead of random ones."""
-        self.live.load_state_dict(averages)
-        self.average.load_state_dict(averages)
+    def start(self, averages: dict[str, Tensor], data: PictureSet) -> None:
+        """Begin with these parameters instead of random ones, with whitened latents."""
+        encoder, generator = _with_parameters(self.recipe, averages)
+        device = self.covariance.state["mean"].device
+        w = latents_of(encoder.to(device), data).cpu()
+        whiten(encoder.cpu(), generator, w, self.recipe.ridge)
+        whitened = nn.ModuleDict({"encoder": encoder, "generator": generator}).state_dict()
+        self.live.load_state_dict(whitened)
+        self.average.load_state_dict(whitened)
 
     def step(self, real: Tensor, reconstruction: Reconstruction) -> dict[str, float]:
         """One step on one batch of portraits."""
@@ -133,8 +145,7 @@ class _Pair:
         back = generator.synthesis(w, noise="none", dtype=torch.bfloat16)  # type: ignore[operator]
         back = back.float()
         terms = reconstruction.of_pixels(real, back)
-        variance, mean = torch.var_mean(w, dim=0)
-        terms["spread"] = self.recipe.spread * ((variance - 1).square() + mean.square()).mean()
+        terms["spread"] = self.recipe.spread * self.covariance.loss(w)
         loss = torch.stack(list(terms.values())).sum()
         every = self.recipe.judge_every
         if self.count % every == 0:
@@ -191,7 +202,7 @@ def train_autoencoder(
     run = Run(folder, folder.name, recipe.kimg, "kimg", say)
     pair = _Pair(recipe, device)
     if start is not None:
-        pair.start(_averages(start))
+        pair.start(_averages(start), data)
     reconstruction = Reconstruction(recipe.weights, recognizer.to(device), clip)
     state = run.resume()
     if state is not None:
@@ -205,6 +216,17 @@ def train_autoencoder(
             _show(pair, data, folder / f"{folder.name}_{int(position):03d}.png", device)
     _show(pair, data, folder / f"{folder.name}.png", device)
     run.finish(parameters=sum(p.numel() for p in pair.average.parameters()))
+
+
+@torch.inference_mode()
+def latents_of(encoder: E4EEncoder, data: PictureSet) -> Tensor:
+    """The w of every portrait, ``(N, dim)``."""
+    device = encoder.latent_avg.device
+    parts = [
+        encoder(to_unit(part).to(device), stage=_ONE_LATENT)[:, 0]
+        for part in data.pictures.split(_CHUNK)
+    ]
+    return torch.cat(parts)
 
 
 @torch.inference_mode()
@@ -228,10 +250,12 @@ def load_autoencoder(
     recipe: AutoencoderRecipe, folder: Path
 ) -> tuple[E4EEncoder, StyleGAN2Generator]:
     """The averaged encoder and generator, frozen, in evaluation mode."""
-    parts: dict[str, Any] = {
-        "encoder": E4EEncoder(recipe.encoder),
-        "generator": StyleGAN2Generator(recipe.generator),
-    }
-    nn.ModuleDict(parts).load_state_dict(_averages(folder))
-    encoder, generator = (part.requires_grad_(False).eval() for part in parts.values())
-    return encoder, generator
+    return _with_parameters(recipe, _averages(folder))
+
+
+def _with_parameters(
+    recipe: AutoencoderRecipe, parameters: dict[str, Tensor]
+) -> tuple[E4EEncoder, StyleGAN2Generator]:
+    encoder, generator = E4EEncoder(recipe.encoder), StyleGAN2Generator(recipe.generator)
+    nn.ModuleDict({"encoder": encoder, "generator": generator}).load_state_dict(parameters)
+    return encoder.requires_grad_(False).eval(), generator.requires_grad_(False).eval()

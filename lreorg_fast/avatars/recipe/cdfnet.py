@@ -1,4 +1,4 @@
-"""Stage 7: CDFNet by keyword swap training on the avatar generator."""
+"""Stage 8: CDFNet by keyword swap training on the avatar generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 6: the encoder alone, finished on the frozen generator, now with a row for each layer.
+"""Stage 7: the encoder alone, finished on the frozen generator, now with a row for each layer.
 
 CDFNet can be trained beside this stage. Generated pictures must be encoded to the latent they were
 made from, and offsets between rows are penalized, so that codes stay near W, where CDFNet is

@@ -1,4 +1,4 @@
-"""Stage 5: the mapping network, taught to draw from the latents that the encoder finds.
+"""Stage 6: the mapping network, taught to draw from the latents that the encoder finds.
 
 A latent z stands for one avatar (``avatars_of``); the mapping network learns the w that the
 encoder finds for its picture. So random z give people as various as the portraits are: an
@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lreorg_fast.avatars.recipe.autoencoder import latents_of
 from lreorg_fast.avatars.recipe.data import PictureSet, portrait_latents, sheet
 from lreorg_fast.models.e4e import E4EEncoder
 from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.models.stylegan2 import StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say, Stateful, restore_states, states
 
-_CHUNK = 250
 _WARM_UP = 100
 _HELD_OUT = 500
 
@@ -33,16 +33,6 @@ class MappingRecipe:
     steps: int = 12_000
     batch: int = 256
     learning_rate: float = 0.1  # of a network whose own multiplier of learning rates is 0.01
-
-
-@torch.inference_mode()
-def _found(encoder: E4EEncoder, data: PictureSet, device: torch.device) -> Tensor:
-    """The w of every portrait, ``(N, dim)``."""
-    parts = [
-        encoder(to_unit(part).to(device), stage=0)[:, 0].cpu()
-        for part in data.pictures.split(_CHUNK)
-    ]
-    return torch.cat(parts)
 
 
 def train_mapping(
@@ -68,7 +58,7 @@ def train_mapping(
     state = run.resume()
     if state is not None:
         restore_states(parts, state)
-    z, w = portrait_latents(len(data), data_seed), _found(encoder, data, device)
+    z, w = portrait_latents(len(data), data_seed), latents_of(encoder, data)
     train = max(len(z) - _HELD_OUT, len(z) // 2)
     generator.latent_avg.copy_(w.mean(0))
     spread = w.var(0).sum()
