@@ -44,9 +44,10 @@ class Judges(Protocol):
 class LossWeights:
     """Weights of Eq. 5 and 8; the defaults are the paper's.
 
-    ``contents_kept`` is not in the paper: in a swap step, CLIP's contents of every keyword that is
-    not swapped must stay as they were (identity itself has none). Without it nothing but the
-    perceptual term and L_f asks a key feature to leave the other attributes alone.
+    ``contents_kept`` is not in the paper: in a swap of one attribute, CLIP's contents of every
+    other keyword of ``kept_keywords`` must stay as they were. Without it nothing but L_f asks a
+    key feature to leave the other attributes alone. The identity swap has no such term on purpose:
+    what nobody asks to keep should go with the identity.
     """
 
     identity_swap: float = 24.0
@@ -147,7 +148,6 @@ class KeywordSwap:
         self.config = config
         _check_features(net, features, config)
         self.names = list(config.keyword_shares)
-        self.with_contents = [name for name in self.names if name != IDENTITY]
         self.shares = torch.tensor([config.keyword_shares[name] for name in self.names])
 
     def step(self, index: int) -> tuple[str, Tensor, Terms]:
@@ -199,7 +199,6 @@ class KeywordSwap:
             return {
                 "identity": weights.identity_swap * swap,
                 "perceptual": weights.perceptual * seen,
-                **self._contents(keyword, before, after),
             }
         kept = losses.cosine_distance(known1, found1) + losses.cosine_distance(known2, found2)
         return {
@@ -208,23 +207,21 @@ class KeywordSwap:
         }
 
     def _contents(self, keyword: str, before: Tensor, after: Tensor) -> Terms:
-        """L_s (Eq. 9, 10) of the swapped keyword, and the same of the others, unswapped."""
+        """L_s (Eq. 9, 10) of the swapped keyword, and what it moved of the others."""
         judges, weights = self.judges, self.config.weights
-        others = [name for name in self.with_contents if name != keyword]
-        asked = [keyword] if keyword != IDENTITY else []
-        asked += others if weights.contents_kept else []
+        others = [name for name in self.config.kept_keywords if name != keyword]
+        asked = [keyword, *(others if weights.contents_kept else [])]
         with torch.no_grad():
             wanted = judges.contents(before, asked)
-        pairs = zip(wanted, judges.contents(after, asked), strict=True)
-        found = dict(zip(asked, pairs, strict=True))
-        terms: Terms = {}
-        if keyword in found:
-            was, now = found.pop(keyword)
-            swapped = was.roll(self.config.batch, dims=0)
-            terms[keyword] = 2 * weights.contents * losses.content_cross_entropy(swapped, now)
-        if found:
-            moved = [losses.content_divergence(was, now) for was, now in found.values()]
-            terms["contents_kept"] = 2 * weights.contents_kept * torch.stack(moved).sum()
+            wanted[0] = wanted[0].roll(self.config.batch, dims=0)
+        found = judges.contents(after, asked)
+        # Sums over the two halves, hence twice the mean over all.
+        swapped = losses.content_cross_entropy(wanted[0], found[0])
+        terms = {keyword: 2 * weights.contents * swapped}
+        pairs = list(zip(wanted[1:], found[1:], strict=True))
+        if pairs:
+            moved = torch.stack([losses.content_divergence(was, now) for was, now in pairs]).sum()
+            terms["contents_kept"] = 2 * weights.contents_kept * moved
         return terms
 
     def plan_terms(self) -> Terms:

@@ -90,13 +90,19 @@ class StandInClip:
     def image(self, picture: Tensor) -> Tensor:
         return F.normalize(self.model(picture.mean(dim=(2, 3))), dim=1)
 
-    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
-        return self.contents_of(picture.mean(dim=(2, 3)), keywords)
+    def contents(
+        self, picture: Tensor, keywords: Sequence[str], sharpness: float = 3.0
+    ) -> list[Tensor]:
+        return self.contents_of(picture.mean(dim=(2, 3)), keywords, sharpness)
 
-    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+    def contents_of(
+        self, image: Tensor, keywords: Sequence[str], sharpness: float = 3.0
+    ) -> list[Tensor]:
         counts = [len(KEYWORDS[keyword].contents) for keyword in keywords]
         mean = 40 * image.sum(1, keepdim=True)
-        return [torch.softmax(3 * (torch.arange(n) * 2.1 + mean).cos(), dim=1) for n in counts]
+        return [
+            torch.softmax(sharpness * (torch.arange(n) * 2.1 + mean).cos(), dim=1) for n in counts
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -213,13 +213,17 @@ class ClipMeaning:
             image = self.model.encode_image(picture)  # type: ignore[operator]
         return F.normalize(image.float(), dim=1)
 
-    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+    def contents(
+        self, picture: Tensor, keywords: Sequence[str], sharpness: float = SHARPNESS
+    ) -> list[Tensor]:
         """Distributions over the sentences of each keyword, ``(N, contents)`` each."""
         if not keywords:
             return []
-        return self.contents_of(self.image(picture), keywords)
+        return self.contents_of(self.image(picture), keywords, sharpness)
 
-    def contents_of(self, image: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+    def contents_of(
+        self, image: Tensor, keywords: Sequence[str], sharpness: float = SHARPNESS
+    ) -> list[Tensor]:
         """:meth:`contents` for unit image features, which are the expensive part."""
-        logits = [SHARPNESS * image @ self.sentences[keyword].t() for keyword in keywords]
+        logits = [sharpness * image @ self.sentences[keyword].t() for keyword in keywords]
         return [torch.softmax(rows, dim=1) for rows in logits]

@@ -35,12 +35,14 @@ class EncoderRecipe:
     """
 
     seed: int = 55
-    steps: int = 900
+    steps: int = 4_000
     batch: int = 16
     learning_rate: float = 8e-4
     latent: float = 0.5
-    offsets: float = 0.5
-    weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
+    offsets: float = 0.1
+    weights: ReconstructionWeights = field(
+        default_factory=lambda: ReconstructionWeights(identity=4.0, meaning=2.0, contents=0.5)
+    )
 
 
 class _Objective:
