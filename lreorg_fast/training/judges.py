@@ -92,11 +92,16 @@ class WeightsJudges:
         self.generator = generator.requires_grad_(False).eval()
         self.recognizer: Any = identity.requires_grad_(False).eval()
         self.clip = clip
+        clip.model.requires_grad_(False).eval()
         self.perceptual = perceptual
         self.config = latents or LatentsConfig()
         self.dtype = dtype
         self.device = generator.latent_avg.device
         self._check_recognizer()
+        if sharpness is not None and not 0 < sharpness < float("inf"):
+            raise ConfigError(
+                f"sharpness is {sharpness}, but must be positive and finite, or None for CLIP's own"
+            )
         if perceptual is not None:
             perceptual.requires_grad_(False).eval()
         with torch.no_grad():
