@@ -20,7 +20,7 @@ from lreorg_fast.models.stylegan2 import StyleGAN2Config
 from lreorg_fast.models.vgg_face import VggFace, VggFaceConfig
 from lreorg_fast.models.views import recognized
 from lreorg_fast.training.judges import LatentsConfig, WeightsJudges
-from lreorg_fast.training.keyword_swap import KeywordSwap, SwapTrainingConfig
+from lreorg_fast.training.keyword_swap import KeywordSwap, LossWeights, SwapTrainingConfig
 from lreorg_fast.training.trainer import train_cdfnet
 from lreorg_fast.weights.clip import Clip
 
@@ -157,10 +157,11 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     torch.manual_seed(1)
     net = CDFNet(CDFNetConfig(dim=DIM, cond_dim=COND, num_blocks=2, growth=4))
     config = SwapTrainingConfig(
-        steps=40,
+        steps=60,
         batch=8,
         warm_up=5,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
+        weights=LossWeights(latent=0.3),
         keyword_shares={"identity": 0.0, "age": 1.0},
     )
 
