@@ -14,10 +14,35 @@ import click
 import torch
 
 from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
+from lreorg_fast.training.run import Say
+from lreorg_fast.training.workers import local_device
+
+_COMMAND = "python -m lreorg_fast.avatars.train"
 
 
 def _say(message: str) -> None:
     click.echo(message, err=True)
+
+
+def make_demo_bundle(work: Path, device: str, say: Say) -> Path:
+    """All stages in ``work``, or what is left of them, and the bundle in ``work/bundle``.
+
+    ``device``: as for :func:`~lreorg_fast.training.workers.local_device`.
+    """
+    runner = Stages(Recipe(), work, local_device(device), say)
+    for stage in STAGES:
+        runner.run(stage)
+    target = work / "bundle"
+    write_bundle_of(runner, target)
+    return target
+
+
+def write_bundle_of(runner: Stages, target: Path) -> None:
+    """The bundle of finished stages, with its figures."""
+    from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
+
+    trained = runner.trained()
+    write_demo_bundle(trained, runner.recipe, runner.work, target, _COMMAND, runner.say)
 
 
 @click.command(help=__doc__)
@@ -35,24 +60,20 @@ def _say(message: str) -> None:
     default=Path("runs/demo/bundle"),
     help="Folder of the finished bundle.",
 )
-@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+@click.option("--device", default="cpu", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads.")
 def main(
     work: Path, stages: tuple[str, ...], target: Path, device: str, threads: int | None
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
-    recipe = Recipe()
-    runner = Stages(recipe, work, torch.device(device), _say)
+    runner = Stages(Recipe(), work, local_device(device), _say)
     wanted = stages or (*STAGES, "bundle")
     for stage in wanted:
         if stage != "bundle":
             runner.run(stage)
-            continue
-        from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
-
-        command = "python -m lreorg_fast.avatars.train"
-        write_demo_bundle(runner.trained(), recipe, work, target, command, _say)
+        else:
+            write_bundle_of(runner, target)
 
 
 if __name__ == "__main__":

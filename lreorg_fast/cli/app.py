@@ -45,8 +45,8 @@ class Verbs(click.Group):
         except LReorgError as error:
             _explain(ctx, str(error))
             code = EXIT_SETTINGS
-        except KeyboardInterrupt:
-            fail("interrupted")
+        except KeyboardInterrupt as error:
+            fail(str(error) or "interrupted")
             code = EXIT_INTERRUPTED
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # usage errors and the like, which click words
@@ -95,10 +95,10 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, weights
+    from lreorg_fast.cli import anonymize, bundle, demo, doctor, train, weights
 
     groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
-    for verb in (demo.demo, anonymize.anonymize, doctor.doctor, *groups):
+    for verb in (demo.demo, anonymize.anonymize, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():

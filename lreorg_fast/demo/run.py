@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lreorg_fast
-from lreorg_fast.demo.contact_sheet import contact_sheet
 from lreorg_fast.demo.figures import (
     Measurement,
     Named,
@@ -20,6 +19,7 @@ from lreorg_fast.demo.figures import (
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.files import atomic_file
 from lreorg_fast.media import write_image
+from lreorg_fast.media.contact_sheet import contact_sheet
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.privacy import picture_statement

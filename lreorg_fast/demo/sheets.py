@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from lreorg_fast.demo.contact_sheet import contact_sheet
 from lreorg_fast.demo.figures import (
     METHODS,
     draw_people,
@@ -26,6 +25,7 @@ from lreorg_fast.demo.protocol import joint_label
 from lreorg_fast.errors import LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, DEFAULT_KEEP
 from lreorg_fast.media import write_image
+from lreorg_fast.media.contact_sheet import contact_sheet
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.pipeline import Anonymizer
 

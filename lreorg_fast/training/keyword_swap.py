@@ -74,6 +74,7 @@ class SwapTrainingConfig:
     streams, sums and parameters stay float32.
     ``constant_memory``: backward recomputes each block's input from its output, so memory does not
     grow with the number of blocks, for about a third more time; without it activations are stored.
+    ``final_rate``: the learning rate falls along a cosine to this part of itself; 1 keeps it.
     ``average``: weight of the past in a moving average of the parameters, kept beside them; 0 keeps
     none.
     """
@@ -93,6 +94,7 @@ class SwapTrainingConfig:
     precision: str = "float32"
     constant_memory: bool = True
     average: float = 0.0
+    final_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or self.warm_up < 1:
@@ -112,6 +114,8 @@ class SwapTrainingConfig:
             )
         if self.precision != "float32" and not self.constant_memory:
             raise ConfigError(f"precision {self.precision} needs constant_memory; switch it on")
+        if not 0 < self.final_rate <= 1:
+            raise ConfigError(f"final_rate is {self.final_rate}, but must be in (0, 1]")
         if not 0 <= self.average < 1:
             raise ConfigError(f"average is {self.average}, but must be in [0, 1); try 0.999")
         if self.recurrence_every < 0 or not 0 <= self.keep_probability <= 1:

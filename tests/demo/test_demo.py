@@ -13,12 +13,12 @@ from bundles import toy_bundle
 import lreorg_fast as lf
 from lreorg_fast.avatars import ATTRIBUTES, sample_avatars
 from lreorg_fast.demo import run_demo
-from lreorg_fast.demo.contact_sheet import contact_sheet
 from lreorg_fast.demo.figures import Measurement, draw_people
 from lreorg_fast.demo.judge import present
 from lreorg_fast.demo.table import headline_table, markdown_table
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.media import read_image
+from lreorg_fast.media.contact_sheet import contact_sheet
 from lreorg_fast.weights import open_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -9,53 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from toy_training import COND, DIM, FEATURES, ToyJudges
+from toy_training import toy_config as config
+from toy_training import toy_net as net
 
-from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
+from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import CheckpointError, ConfigError
 from lreorg_fast.training import losses
 from lreorg_fast.training.keyword_swap import KeywordSwap, LossWeights, SwapTrainingConfig
 from lreorg_fast.training.run import Run, format_seconds
 from lreorg_fast.training.trainer import TrainingStopped, leave_saddle, train_cdfnet
-
-DIM, COND = 8, 4
-FEATURES = {"identity": torch.eye(COND)[0], "age": torch.eye(COND)[1]}
-
-
-class ToyJudges:
-    """A 'generator' that shows the latent itself: identity is one half, age the other."""
-
-    def latents(self, count: int) -> Tensor:
-        return torch.randn(count, 2, DIM)
-
-    def picture(self, latents: Tensor) -> Tensor:
-        return latents.mean(1)[:, :, None, None].expand(-1, -1, 4, 4)
-
-    def identity(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return F.normalize(picture[:, : DIM // 2, 0, 0], dim=1), [picture]
-
-    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
-        assert set(keywords) <= {"age"}
-        return [torch.softmax(4 * picture[:, -2:, 0, 0], dim=1) for _ in keywords]
-
-
-def config(**changes: object) -> SwapTrainingConfig:
-    settings = {
-        "steps": 12,
-        "batch": 4,
-        "learning_rate": 1e-2,
-        "keyword_shares": {"identity": 1.0, "age": 1.0},
-        "kept_keywords": ("age",),
-        "recurrence_every": 3,
-        "identity_floor": 0.05,
-    }
-    return SwapTrainingConfig(**{**settings, **changes})
-
-
-def net() -> CDFNet:
-    torch.manual_seed(0)
-    return CDFNet(CDFNetConfig(dim=DIM, cond_dim=COND, num_blocks=2, growth=4))
 
 
 def test_identity_swap_of_perfect_and_of_no_swap() -> None:
@@ -228,6 +192,7 @@ def test_a_loss_that_is_no_number_stops_with_its_name(tmp_path: Path) -> None:
         {"precision": "float16"},
         {"precision": "bfloat16", "constant_memory": False},
         {"average": 1.0},
+        {"final_rate": 0.0},
     ],
     ids=str,
 )

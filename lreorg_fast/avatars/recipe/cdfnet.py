@@ -63,6 +63,7 @@ class CDFNetRecipe:
             skip_limit=3,
             constant_memory=False,
             average=0.999,
+            final_rate=0.05,
         )
     )
 
