@@ -1,192 +1,163 @@
-"""The judges of keyword swap training, made of small networks of the loaders' own classes."""
+"""The judges of anybody's weights files: what they are asked for, and that gradients come back."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from toy_judges import COND, ToyClip, toy_files
 
+import lreorg_fast as lf
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.keywords import KEYWORDS, Keyword
-from lreorg_fast.models import FaceBackbone, StyleGAN2Generator
-from lreorg_fast.models.backbone import BackboneConfig
-from lreorg_fast.models.iresnet import IResNet, IResNetConfig
-from lreorg_fast.models.stylegan2 import StyleGAN2Config
+from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.models.vgg_face import VggFace, VggFaceConfig
-from lreorg_fast.models.views import recognized
-from lreorg_fast.training.judges import LatentsConfig, WeightsJudges
-from lreorg_fast.training.keyword_swap import KeywordSwap, LossWeights, SwapTrainingConfig
-from lreorg_fast.training.trainer import train_cdfnet
-from lreorg_fast.weights.clip import Clip
-
-DIM, COND, SIZE, ROWS = 8, 6, 16, 6
-SMALL = {"stem": 4, "widths": (4, 4, 4, 4), "units": (1, 1, 1, 1), "outputs": 8}
-TABLE: dict[str, Keyword] = {name: KEYWORDS[name] for name in ("identity", "gender", "age")}
-
-
-class Tower(nn.Module):
-    """As much of an open_clip model as Clip asks for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(128, COND)
-        self.pixels = nn.Linear(3 * 8 * 8, COND)
-        self.logit_scale = nn.Parameter(torch.tensor(2.0))
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return self.words(tokens).mean(1)
-
-    def encode_image(self, x: Tensor) -> Tensor:
-        return self.pixels(x.flatten(1))
-
-
-class Letters:
-    """A tokenizer: one token for each letter."""
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) % 128 for letter in text]
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        return torch.tensor([(self.encode(text) + [0] * 60)[:60] for text in texts])
-
-
-def generator() -> StyleGAN2Generator:
-    torch.manual_seed(0)
-    channels = {4: 8, 8: 8, 16: 8}
-    return StyleGAN2Generator(StyleGAN2Config(SIZE, DIM, 2, channels))
-
-
-def recognizer(size: int = SIZE) -> FaceBackbone:
-    return FaceBackbone(BackboneConfig(input_size=size, **SMALL))
-
-
-def judges(identity: nn.Module | None = None, **changes: Any) -> WeightsJudges:
-    made = generator()
-    clip = Clip(Tower(), 60, 8, _tokenizer=Letters())
-    return WeightsJudges(made, identity or recognizer(), clip, TABLE, **changes)
-
-
-@pytest.mark.parametrize(("space", "rows"), [("w", 1), ("w+", ROWS)])
-def test_shapes(space: str, rows: int) -> None:
-    asked = judges(latents=LatentsConfig(space))
-    s = asked.latents(4)
-    picture = asked.picture(s)
-    embedding, maps = asked.identity(picture)
-    contents = asked.contents(picture, ["age", "gender"])
-    assert s.shape == (4, rows, DIM)
-    assert picture.shape == (4, 3, SIZE, SIZE)
-    assert embedding.shape == (4, 8)
-    assert len(maps) == 4
-    assert [x.shape for x in contents] == [(4, 2)] * 2
-    torch.testing.assert_close(contents[0].sum(1), torch.ones(4))
-    assert asked.contents(picture, []) == []
-    features = asked.keyword_features()
-    assert list(features) == list(TABLE)
-    assert all(abs(float(x.norm()) - 1) < 1e-5 for x in features.values())
-
-
-@pytest.mark.parametrize("with_vgg", [False, True])
-def test_gradients_reach_the_latents_and_only_them(with_vgg: bool) -> None:
-    perceptual = VggFace(VggFaceConfig(classifier=False)) if with_vgg else None
-    asked = judges(perceptual=perceptual)
-    s = asked.latents(2).requires_grad_()
-    picture = asked.picture(s)
-    embedding, maps = asked.identity(picture)
-    results = [embedding[:, 0], *(x.flatten(1).square().mean(1) for x in maps)]
-    results += [x[:, 0] for x in asked.contents(picture, ["age"])]
-    for result in results:
-        (gradient,) = torch.autograd.grad(result.sum(), s, retain_graph=True)
-        assert torch.isfinite(gradient).all()
-        assert gradient.abs().max() > 0
-    networks = [asked.generator, asked.recognizer, asked.clip.model]
-    for network in networks + ([perceptual] if perceptual else []):
-        assert not network.training
-        assert not any(p.requires_grad for p in network.parameters())
-
-
-def test_identity_sees_what_the_pipeline_compares() -> None:
-    asked = judges(recognizer(112))
-    picture = asked.picture(asked.latents(2))
-    expected = F.normalize(recognized(asked.recognizer, picture), dim=1)
-    torch.testing.assert_close(asked.identity(picture)[0], expected)
-
-
-def test_contents_are_what_clip_classifies() -> None:
-    asked = judges()
-    picture = asked.picture(asked.latents(3))
-    for name in ("age", "gender"):
-        expected = asked.clip.classify(picture, TABLE[name].sentences)
-        torch.testing.assert_close(asked.contents(picture, [name])[0], expected)
-    soft = judges(sharpness=1e-3).contents(picture, ["age"])[0]
-    assert (soft - 0.5).abs().max() < 1e-3
-
-
-def test_one_row_is_the_picture_of_equal_rows() -> None:
-    asked = judges()
-    s = asked.latents(2)
-    torch.testing.assert_close(asked.picture(s), asked.picture(s.expand(-1, ROWS, -1)))
-
-
-def test_mixed_latents_have_later_rows_of_another() -> None:
-    s = judges(latents=LatentsConfig("w+", mix_probability=1.0)).latents(8)
-    for own, other in zip(s, s.roll(1, dims=0), strict=True):
-        assert not torch.equal(own[0], own[-1])  # the last row is always the other's
-        assert torch.equal(own[-1], other[0])
-    plain = judges(latents=LatentsConfig("w+")).latents(8)
-    assert torch.equal(plain, plain[:, :1].expand_as(plain))
-
-
-def test_noise_is_on_half_of_the_latents_and_has_the_asked_size() -> None:
-    asked = judges(latents=LatentsConfig("w+", row_noise=0.5))
-    s = asked.latents(400)
-    assert torch.equal(s[::2], s[::2, :1].expand_as(s[::2]))
-    found = s[1::2].std(1).square().mean(0).sqrt()
-    spread = asked.generator.mapping(torch.randn(4000, DIM)).std(0)
-    torch.testing.assert_close(found, 0.5 * spread, rtol=0.15, atol=0)
-
-
-def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    # A random recognizer takes everybody for one person: CLIP's contents differ more.
-    asked = judges(sharpness=400.0)
-    features = asked.keyword_features()
-    torch.manual_seed(1)
-    net = CDFNet(CDFNetConfig(dim=DIM, cond_dim=COND, num_blocks=2, growth=4))
-    config = SwapTrainingConfig(
-        steps=60,
-        batch=8,
-        warm_up=5,
-        learning_rate=3e-3,
-        weights=LossWeights(latent=0.3),
-        keyword_shares={"identity": 0.0, "age": 1.0},
-    )
-
-    def loss() -> float:
-        torch.manual_seed(2)
-        terms = KeywordSwap(net, asked, features, config).swap_terms("age")
-        return float(sum(term.item() for term in terms.values()))
-
-    before = loss()
-    train_cdfnet(net, asked, features, config, tmp_path, lambda _: None)
-    assert loss() < 0.9 * before
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: LatentsConfig("z"), "latents.space"),
-        (lambda: LatentsConfig("w", mix_probability=0.5), "w\\+"),
-        (lambda: LatentsConfig("w+", mix_probability=2.0), "mix_probability"),
-        (lambda: LatentsConfig(row_noise=float("nan")), "row_noise"),
-        (lambda: judges(recognizer(32)), "32 pixels"),
-        (lambda: judges(IResNet(IResNetConfig(input_size=SIZE, **SMALL))), "VGG-Face"),
-        (lambda: judges(sharpness=0.0), "sharpness"),
-    ],
+from lreorg_fast.training import (
+    KeywordSwap,
+    LatentsConfig,
+    SwapTrainingConfig,
+    WeightsJudges,
+    swap_figures,
 )
-def test_what_does_not_fit_is_refused(make: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        make()
+
+DIM, ROWS, SIZE = 16, 8, 32
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return toy_files(tmp_path_factory.mktemp("weights"))
+
+
+def judges(files: dict[str, Path], **options: object) -> WeightsJudges:
+    generator = lf.weights.load_generator(files["generator"])
+    identity = lf.weights.load_identity(files["identity"])
+    return WeightsJudges(generator, identity, ToyClip(), KEYWORDS, **options)  # type: ignore[arg-type]
+
+
+def test_latents_in_w_and_in_w_plus(files: dict[str, Path]) -> None:
+    plain = judges(files)
+    assert plain.latents(5).shape == (5, 1, DIM)
+    torch.manual_seed(0)
+    mixed = judges(files, latents=LatentsConfig("w+", mix_probability=0.5))
+    w = mixed.latents(200)
+    assert w.shape == (200, ROWS, DIM)
+    whole = (w == w[:, :1]).all(dim=2).all(dim=1)
+    assert 0.35 < float(whole.float().mean()) < 0.65
+    # A mixed one is two people: equal rows up to some row, and equal rows from there.
+    changes = (w[~whole][:, 1:] != w[~whole][:, :-1]).any(dim=2).sum(dim=1)
+    assert changes.tolist() == [1] * len(changes)
+
+
+def test_row_noise_is_in_deviations_and_on_every_second_latent(files: dict[str, Path]) -> None:
+    noisy = judges(files, latents=LatentsConfig(row_noise=0.5))
+    torch.manual_seed(3)
+    z = torch.randn(2000, DIM)
+    torch.manual_seed(3)
+    off = (noisy.latents(2000)[:, 0] - noisy.generator.mapping(z)) / noisy.generator.mapping(z).std(
+        0
+    )
+    assert off[::2].abs().max() < 1e-5
+    assert float(off[1::2].std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_one_row_is_the_picture_of_equal_rows(files: dict[str, Path]) -> None:
+    asked = judges(files)
+    w = asked.latents(3)
+    one, many = asked.picture(w), asked.picture(w.expand(-1, ROWS, -1))
+    assert one.shape == (3, 3, SIZE, SIZE)
+    torch.testing.assert_close(one, many)
+
+
+def test_contents_are_those_of_clip_itself(files: dict[str, Path]) -> None:
+    asked = judges(files)
+    picture = torch.rand(4, 3, SIZE, SIZE) * 2 - 1
+    found = asked.contents(picture, ["age", "color"])
+    for name, distribution in zip(("age", "color"), found, strict=True):
+        wanted = asked.clip.classify(picture, list(KEYWORDS[name].sentences))
+        torch.testing.assert_close(distribution, wanted)
+    sharper = judges(files, sharpness=50.0).contents(picture, ["age"])[0]
+    assert (sharper.max(dim=1).values > found[0].max(dim=1).values).all()
+    assert asked.contents(picture, []) == []
+
+
+def test_gradients_reach_the_latents_and_nothing_else(files: dict[str, Path]) -> None:
+    asked = judges(files)
+    w = asked.latents(2).requires_grad_()
+    picture = asked.picture(w)
+    identity, maps = asked.identity(picture)
+    assert torch.allclose(identity.norm(dim=1), torch.ones(2))
+    parts = [identity.sum(), *(m.float().mean() for m in maps)]
+    parts += [d[:, 0].sum() for d in asked.contents(picture, ["gender"])]
+    for part in parts:
+        (gradient,) = torch.autograd.grad(part, w, retain_graph=True)
+        assert gradient.abs().sum() > 0
+    networks: list[nn.Module] = [asked.generator, asked.recognizer, asked.clip.model]
+    assert not any(p.requires_grad for net in networks for p in net.parameters())
+
+
+def test_the_perceptual_maps_are_vgg_faces_where_it_is_given(files: dict[str, Path]) -> None:
+    torch.manual_seed(0)
+    network = VggFace(VggFaceConfig(classifier=False))
+    asked = judges(files, perceptual=network)
+    picture = torch.rand(1, 3, SIZE, SIZE)
+    _, maps = asked.identity(picture)
+    for found, wanted in zip(maps, network.maps(picture).values(), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_networks_that_cannot_be_used_are_named(files: dict[str, Path]) -> None:
+    class Odd(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.config = type("Config", (), {"input_size": size})()
+            self.features = nn.BatchNorm1d(2)  # as iresnets have: no feature maps
+
+    generator = lf.weights.load_generator(files["generator"])
+    with pytest.raises(ConfigError, match="takes 96 pixels"):
+        WeightsJudges(generator, Odd(96), ToyClip(), KEYWORDS)
+    with pytest.raises(ConfigError, match="'perceptual'"):
+        WeightsJudges(generator, Odd(112), ToyClip(), KEYWORDS)
+
+
+def test_a_few_steps_lower_the_losses(files: dict[str, Path]) -> None:
+    asked = judges(files, sharpness=10.0)
+    torch.manual_seed(1)
+    net = CDFNet(CDFNetConfig(DIM, COND, 2, 8, clamp=1.0))
+    for parameter in net.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    config = SwapTrainingConfig(batch=8)
+    swap = KeywordSwap(net, asked, asked.keyword_features(), config)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3, betas=(0.5, 0.999))
+
+    def loss() -> Tensor:
+        torch.manual_seed(2)
+        return torch.stack(list(swap.swap_terms("identity").values())).sum()
+
+    before = loss().item()
+    for _ in range(15):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert loss().item() < before - 0.5
+
+
+def test_figures_of_a_network_that_swaps_nothing(files: dict[str, Path]) -> None:
+    asked = judges(files)
+    net = CDFNet(CDFNetConfig(DIM, COND, 2, 8))
+    torch.manual_seed(4)
+    s = asked.latents(24)
+    figures = swap_figures(net, asked, asked.keyword_features(), ["gender", "age"], s)
+    assert set(figures) == set(KEYWORDS)
+    known = asked.identity(asked.picture(s))[0]
+    donors = F.cosine_similarity(known, known.roll(-1, 0)).mean()
+    for name, figure in figures.items():
+        assert figure.similarity == pytest.approx(1.0, abs=1e-4)
+        assert figure.donor == pytest.approx(float(donors), abs=1e-4)
+        assert all(share == 1.0 for share in figure.stays.values())
+        assert name not in figure.stays
+    assert figures["age"].follows in (0.0, None)
+    assert figures["identity"].follows is None
