@@ -73,7 +73,8 @@ class SwapTrainingConfig:
     ``precision``: what the products of CDFNet's layers read is rounded to, float32 or bfloat16;
     streams, sums and parameters stay float32.
     ``constant_memory``: backward recomputes each block's input from its output, so memory does not
-    grow with the number of blocks, for about a third more time; without it activations are stored.
+    grow with the number of blocks; it takes more time, the smaller the batch the more (measured:
+    docs/photographs.md). Without it activations are stored.
     ``final_rate``: the learning rate falls along a cosine to this part of itself; 1 keeps it.
     ``average``: weight of the past in a moving average of the parameters, kept beside them; 0 keeps
     none.
