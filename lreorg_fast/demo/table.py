@@ -1,14 +1,16 @@
-"""``python -m lreorg_fast.demo.table [--headline] [BUNDLE]``: a bundle's figures as Markdown.
+"""``python -m lreorg_fast.demo.table``: the figures that a bundle was made with, as Markdown.
 
 The README shows the headline, docs/demo_figures.md all of them; tests compare them with this.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
+
+from lreorg_fast.errors import ConfigError, LReorgError
 from lreorg_fast.weights import open_bundle
 
 HEADLINE = (
@@ -35,6 +37,9 @@ HEADLINE = (
 
 def headline_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """:func:`markdown_table` of the figures that a newcomer asks for first."""
+    missing = [name for name in HEADLINE if name not in figures]
+    if missing:
+        raise ConfigError(f"the bundle has no figure '{missing[0]}'; show all it has instead")
     return markdown_table({name: figures[name] for name in HEADLINE})
 
 
@@ -51,11 +56,16 @@ def _rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {figure['value']:.3f} | {interval} | {figure['n']} |"
 
 
-def _main(arguments: list[str]) -> None:
-    table = headline_table if "--headline" in arguments else markdown_table
-    bundles = [argument for argument in arguments if argument != "--headline"]
-    print(table(open_bundle(*bundles or ["demo"]).manifest.figures))
+@click.command(help=__doc__)
+@click.argument("bundle", default="demo")
+@click.option("--headline", is_flag=True, help="Only what a newcomer asks for first.")
+def main(bundle: str, headline: bool) -> None:
+    try:
+        figures = open_bundle(bundle).manifest.figures
+        click.echo(headline_table(figures) if headline else markdown_table(figures))
+    except LReorgError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    main()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import toy_bundle
+from click.testing import CliRunner
 
 import lreorg_fast as lf
 from lreorg_fast.avatars import ATTRIBUTES, sample_avatars
@@ -16,6 +17,7 @@ from lreorg_fast.demo import run_demo
 from lreorg_fast.demo.figures import Measurement, draw_people
 from lreorg_fast.demo.judge import present
 from lreorg_fast.demo.table import headline_table, markdown_table
+from lreorg_fast.demo.table import main as table_command
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.media import read_image
 from lreorg_fast.media.contact_sheet import contact_sheet
@@ -121,3 +123,17 @@ def test_the_pages_show_the_figures_of_the_bundle() -> None:
     assert headline_table(figures) in (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "demo_figures.md").read_text(encoding="utf-8")
     assert markdown_table(figures) in page
+
+
+def test_the_table_command_says_what_it_cannot_show(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(table_command, ["--headline"])
+    assert shown.exit_code == 0
+    assert shown.output.strip() == headline_table(open_bundle("demo").manifest.figures)
+    assert "--headline" in CliRunner().invoke(table_command, ["--help"]).output
+    for arguments, words in (
+        ([str(tmp_path / "none")], "none"),
+        ([str(toy_bundle(tmp_path / "toy")), "--headline"], "has no figure"),
+    ):
+        refused = CliRunner().invoke(table_command, arguments)
+        assert refused.exit_code == 1
+        assert words in refused.output

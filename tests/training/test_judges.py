@@ -14,7 +14,11 @@ import lreorg_fast as lf
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.keywords import KEYWORDS
+from lreorg_fast.models import FaceBackbone
+from lreorg_fast.models.backbone import BackboneConfig
+from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.vgg_face import VggFace, VggFaceConfig
+from lreorg_fast.models.views import recognized
 from lreorg_fast.training import (
     KeywordSwap,
     LatentsConfig,
@@ -24,6 +28,7 @@ from lreorg_fast.training import (
 )
 
 DIM, ROWS, SIZE = 16, 8, 32
+SMALL = {"stem": 4, "widths": (4, 4, 4, 4), "units": (1, 1, 1, 1), "outputs": 8}
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +113,31 @@ def test_the_perceptual_maps_are_vgg_faces_where_it_is_given(files: dict[str, Pa
         torch.testing.assert_close(found, wanted)
 
 
-def test_networks_that_cannot_be_used_are_named(files: dict[str, Path]) -> None:
-    class Odd(nn.Module):
-        def __init__(self, size: int) -> None:
-            super().__init__()
-            self.config = type("Config", (), {"input_size": size})()
-            self.features = nn.BatchNorm1d(2)  # as iresnets have: no feature maps
-
+def test_identity_sees_what_the_pipeline_compares(files: dict[str, Path]) -> None:
+    torch.manual_seed(0)
+    network = FaceBackbone(BackboneConfig(input_size=112, **SMALL))
     generator = lf.weights.load_generator(files["generator"])
-    with pytest.raises(ConfigError, match="takes 96 pixels"):
-        WeightsJudges(generator, Odd(96), ToyClip(), KEYWORDS)
-    with pytest.raises(ConfigError, match="'perceptual'"):
-        WeightsJudges(generator, Odd(112), ToyClip(), KEYWORDS)
+    asked = WeightsJudges(generator, network, ToyClip(), KEYWORDS)
+    picture = asked.picture(asked.latents(2))
+    expected = F.normalize(recognized(network, picture), dim=1)
+    torch.testing.assert_close(asked.identity(picture)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "words"),
+    [
+        (FaceBackbone(BackboneConfig(input_size=96, **SMALL)), {}, "takes 96 pixels"),
+        (IResNet(IResNetConfig(input_size=112, **SMALL)), {}, "'perceptual'"),
+        (FaceBackbone(BackboneConfig(input_size=SIZE, **SMALL)), {"sharpness": 0.0}, "sharpness"),
+    ],
+    ids=["size", "no maps", "sharpness"],
+)
+def test_what_cannot_be_used_is_named(
+    files: dict[str, Path], network: nn.Module, options: dict[str, float], words: str
+) -> None:
+    generator = lf.weights.load_generator(files["generator"])
+    with pytest.raises(ConfigError, match=words):
+        WeightsJudges(generator, network, ToyClip(), KEYWORDS, **options)
 
 
 def test_a_few_steps_lower_the_losses(files: dict[str, Path]) -> None:
