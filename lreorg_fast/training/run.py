@@ -235,7 +235,9 @@ class Run:
         if not self.writes:
             return
         left = format_seconds((self.total - self.position) / max(rate, 1e-9))
-        figures = " ".join(f"{k} {v:.4g}" for k, v in self.averages.items())
+        # A name with a dot is a part of something that is said as a whole.
+        whole = {name: value for name, value in self.averages.items() if "." not in name}
+        figures = " ".join(f"{name} {value:.4g}" for name, value in whole.items())
         self.say(
             f"{self.name}: {self.position:.4g}/{self.total:g} {self.unit} "
             f"({rate * 60:.3g} a minute, {left} left) {figures}"

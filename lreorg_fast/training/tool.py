@@ -52,6 +52,9 @@ def train(config: TrainConfig | Path, folder: Path, *, device: str = "auto", say
     base = config.parent if isinstance(config, Path) else Path()
     files = {role: base / path for role, path in settings.files().items()}
     _check_files(files)
+    design = base / settings.clip.name  # a file, or else a name that open_clip knows
+    if design.is_file():
+        files["clip config"] = design
     chosen = local_device(device)
     joined = join_workers(chosen)
     try:
@@ -156,7 +159,7 @@ def _judges(
     return WeightsJudges(
         load_generator(files["generator"]).to(device),
         load_identity(files["identity"]).to(device),
-        load_clip(config.clip.name, files["clip"]).to(device),
+        load_clip(files.get("clip config", config.clip.name), files["clip"]).to(device),
         table,
         perceptual=perceptual,
         latents=config.latents,
@@ -201,7 +204,8 @@ def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
     # Where a file lies does not matter, and its digest says what it is.
     for name in ("generator", "identity", "perceptual", "keywords"):
         config.pop(name, None)
-    clip = {name: value for name, value in config.get("clip", {}).items() if name != "file"}
+    described = "clip config" in record["files"]
+    clip = {} if described else {"name": config["clip"]["name"]}
     return {**config, "clip": clip, "files": record["files"]}
 
 

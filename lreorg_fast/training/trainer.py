@@ -111,6 +111,7 @@ def train_cdfnet(
             if config.average:
                 _follow(average, net, min(config.average, (position + 1) / (position + 10)))
             values = {name: term.item() for name, term in terms.items()}
+            run.track(**{kind: sum(values.values())})
             run.track(**{f"{kind}.{name}": value for name, value in values.items()})
             if watch is not None:
                 done = int(position) + 1
