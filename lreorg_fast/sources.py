@@ -11,6 +11,7 @@ from typing import Any
 from lreorg_fast.assembly import Networks
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.training.tables import Progress, silent
+from lreorg_fast.weights.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,34 @@ def common_license(provenance: dict[str, dict[str, Any]]) -> str:
         f"{role}: {source['license'] or 'not known'}" for role, source in provenance.items()
     )
     return f"Each network keeps the licence of its source ({parts})"
+
+
+def name_and_file(clip: str) -> tuple[str, Path]:
+    """``NAME:FILE`` of a CLIP model.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    name, colon, file = clip.partition(":")
+    if not colon or not name or not file:
+        raise ConfigError(f"--clip is '{clip}', but must be NAME:FILE, the model and its weights")
+    return name, Path(file)
+
+
+def clip_of(bundle: Bundle, given: str | None) -> Any:
+    """The CLIP model ``NAME:FILE``, or the one that the bundle itself holds.
+
+    Raises:
+        ConfigError: neither.
+    """
+    from lreorg_fast.weights.clip import load_clip
+
+    if given is not None:
+        return load_clip(*name_and_file(given))
+    if "clip" not in bundle.manifest.parts:
+        raise ConfigError(
+            f"the bundle '{bundle.root}' does not hold its CLIP model; give it with --clip "
+            "NAME:FILE"
+        )
+    bundle.verify()
+    return load_clip(bundle.root, bundle.root / bundle.part("clip").file)

@@ -1,4 +1,4 @@
-"""``lreorg bundle build``: public weights files into one folder that makes an Anonymizer."""
+"""``lreorg bundle``: public weights files into one folder that makes an Anonymizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 
 from lreorg_fast.cli.terminal import print_json, print_line, progress_bar, say
-from lreorg_fast.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -84,24 +83,22 @@ def build(
     Everything that does not fit is said before the long work, and nothing is written before its
     end. No picture of anybody is needed: all tables and limits are of generated people.
     """
-    clip_model, colon, clip_file = clip.partition(":")
-    if not colon or not clip_model or not clip_file:
-        raise ConfigError(f"--clip is '{clip}', but must be NAME:FILE, the model and its weights")
     from lreorg_fast.assembly import Label, build_bundle
     from lreorg_fast.calibration import CalibrationSizes
     from lreorg_fast.keywords import KEYWORDS, load_keywords
-    from lreorg_fast.sources import Sources, common_license
+    from lreorg_fast.sources import Sources, common_license, name_and_file
     from lreorg_fast.training.tables import TableSizes
     from lreorg_fast.weights.bundle import check_bundle_folder
     from lreorg_fast.weights.manifest import manifest_to_json
 
+    clip_model, clip_file = name_and_file(clip)
     check_bundle_folder(output.absolute(), overwrite=False)
     sizes = TableSizes(seed, latents, groups, members, labelled)
     # Other people than those of the tables.
     calibration = CalibrationSizes(900_000 + seed, people, reconstructions, far)
     table = KEYWORDS if keywords is None else load_keywords(keywords)
     evaluation = files.pop("identity_evaluation")
-    sources = Sources(clip=Path(clip_file), clip_model=clip_model, evaluation=evaluation, **files)
+    sources = Sources(clip=clip_file, clip_model=clip_model, evaluation=evaluation, **files)
     with _steps(visible=not quiet) as progress:
         networks = sources.load(progress)
         provenance = sources.provenance(progress)
@@ -119,6 +116,87 @@ def build(
         print_json(manifest_to_json(made.manifest))
     else:
         print_line(str(output))
+
+
+@bundle.command("add-keyword", short_help="Teach a bundle one more keyword.")
+@click.argument("source", metavar="BUNDLE")
+@click.argument("name")
+@click.option(
+    "--content", "contents", multiple=True, required=True, metavar="TEXT",
+    help="What the keyword tells apart; give it twice or more.",
+)  # fmt: skip
+@click.option(
+    "--template", default="a photo of a {} person.", show_default=True,
+    help="The sentence that a content completes.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FOLDER",
+    help="The new bundle; must not exist.",
+)  # fmt: skip
+@click.option(
+    "--work", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Of the training, which is resumed there; FOLDER.training of the output without it.",
+)  # fmt: skip
+@click.option(
+    "--clip", metavar="NAME:FILE",
+    help="The CLIP model that the bundle was built with, where the bundle does not hold it.",
+)  # fmt: skip
+@click.option("--sharpness", type=float, help="Of CLIP's distributions; the model's own without.")
+@_count("--steps", 1_000, "Training steps.")
+@_count("--batch", 8, "Pairs of faces a step.", 2)
+@_count("--latents", 20_000, "Generated people who are sorted into groups.")
+@_count("--groups", 256, "m: groups of identities.", 2)
+@_count("--members", 8, "n: identities kept of each group.")
+@_count("--labelled", 3_000, "Generated pictures that CLIP sorts by content.")
+@_count("--seed", 81, "Of all draws.", 0)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor costs.")
+def add_keyword(
+    source: str,
+    name: str,
+    contents: tuple[str, ...],
+    template: str,
+    output: Path,
+    work: Path | None,
+    clip: str | None,
+    sharpness: float | None,
+    steps: int,
+    batch: int,
+    latents: int,
+    groups: int,
+    members: int,
+    labelled: int,
+    seed: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train BUNDLE's CDFNet for one more keyword NAME, and write a bundle that has it.
+
+    Says first whether CLIP can tell the contents apart and how long it takes; at the end, what the
+    training did to every keyword. BUNDLE stays as it is.
+    """
+    from lreorg_fast.keywords import Keyword
+    from lreorg_fast.new_keyword import KeywordTraining
+    from lreorg_fast.new_keyword import add_keyword as add
+    from lreorg_fast.sources import clip_of
+    from lreorg_fast.training.tables import TableSizes
+    from lreorg_fast.training.workers import local_device
+    from lreorg_fast.weights.bundle import open_bundle
+
+    keyword = Keyword(name, contents, template)
+    opened = open_bundle(source)
+    add(
+        opened,
+        keyword,
+        output,
+        work or output.absolute().with_name(f"{output.name}.training"),
+        clip=clip_of(opened, clip),
+        settings=KeywordTraining(steps=steps, batch=batch, sharpness=sharpness, seed=seed),
+        tables=TableSizes(latents=latents, groups=groups, members=members, labelled=labelled),
+        device=local_device(device),
+        say=(lambda _message: None) if quiet else say,
+    )
+    print_line(str(output))
 
 
 @contextlib.contextmanager

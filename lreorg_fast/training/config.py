@@ -161,7 +161,7 @@ def preset(name: str) -> TrainConfig:
         "paper": paper,
         "recommended": dataclasses.replace(
             paper,
-            weights=LossWeights(identity_kept=4.0, contents_kept=10.0),
+            weights=LossWeights(identity_kept=4.0, contents_kept=5.0),
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
             recurrence_every=2,

@@ -53,7 +53,7 @@ class CDFNetRecipe:
             steps=8_000,
             batch=12,
             learning_rate=1.5e-4,
-            weights=LossWeights(identity_kept=4.0, contents_kept=10.0),
+            weights=LossWeights(identity_kept=4.0, contents_kept=5.0),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
