@@ -91,11 +91,12 @@ def test_the_new_bundle_hides_and_keeps_the_new_keyword(old: Bundle, tmp_path: P
         {"hide": ["glasses"], "keep": [], "attribute_rule": "farthest"},
     ):
         assert anonymizer(face, **options).faces[0].status == "replaced"
+    (tmp_path / "third").mkdir()
     with pytest.raises(ConfigError, match="has a keyword 'glasses' already"):
-        add(made, tmp_path / "elsewhere")
+        add(made, tmp_path / "third")
     second = Keyword("hat", ("with", "without"), "a photo of a person {} a hat.")
     again = add_keyword(
-        made, second, tmp_path / "third", tmp_path / "work3",
+        made, second, tmp_path / "third" / "new", tmp_path / "work3",
         clip=BundlesClip(made), settings=QUICK, tables=SMALL, say=lambda _: None,
     )  # fmt: skip
     assert [c["keyword"]["name"] for c in again.manifest.recipe["added_keywords"]] == [
