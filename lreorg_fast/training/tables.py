@@ -6,6 +6,7 @@ generated pictures. No picture of anybody and no label is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,6 +42,8 @@ class TableSizes:
         groups: m of docs/privacy.md; use 256 or more.
         members: n of docs/privacy.md, kept of each group.
         labelled: the first of the latents, whose pictures CLIP sorts by content.
+        certain: share of the pictures of each content, those that CLIP is surest of, whose
+            features are averaged. The mean of all that are barely old is barely old.
 
     Raises:
         ConfigError: too few latents for ``groups`` of ``members``, or for what is labelled.
@@ -51,6 +54,7 @@ class TableSizes:
     groups: int = 256
     members: int = 8
     labelled: int = 3_000
+    certain: float = 0.25
 
     def __post_init__(self) -> None:
         if self.groups < 2 or self.members < 1 or self.labelled < 1 or self.seed < 0:
@@ -59,6 +63,8 @@ class TableSizes:
                 f"seed = {self.seed}: at least 2 groups, 1 member, 1 labelled picture and seed 0 "
                 "are needed"
             )
+        if not 0 < self.certain <= 1:
+            raise ConfigError(f"certain = {self.certain}, but must be above 0 and at most 1")
         if self.latents < max(self.groups * self.members, self.labelled):
             raise ConfigError(
                 f"latents = {self.latents} are too few for {self.groups} groups of {self.members} "
@@ -146,16 +152,16 @@ def build_tables(
     labelled = w[: sizes.labelled]
     contents = {name: len(keyword.contents) for name, keyword in keywords.items()}
     names = [name for name, count in contents.items() if count]
-    for name, label in _labels(labelled, generator, meaning, names, progress).items():
+    for name, scores in _scores(labelled, generator, meaning, names, progress).items():
         f, _ = net.disentangle(labelled, features[name])
-        for content, sentence in enumerate(keywords[name].sentences):
-            if not bool((label == content).any()):
+        chosen = _surest(scores, sizes.certain)
+        for rows, sentence in zip(chosen, keywords[name].sentences, strict=True):
+            if not len(rows):
                 raise ConfigError(
                     f"none of {len(labelled)} generated pictures is '{sentence}' to CLIP, so "
                     f"'{name}' has no mean for it; label more pictures or change the keyword"
                 )
-        rows = [f[label == content].mean(0) for content in range(contents[name])]
-        tables[f"attribute.{name}.means"] = torch.stack(rows)
+        tables[f"attribute.{name}.means"] = torch.stack([f[rows].mean(0) for rows in chosen])
     return tables
 
 
@@ -174,19 +180,31 @@ def _key_features(net: CDFNet, w: Tensor, keyword: Tensor, progress: Progress) -
     return torch.cat(found)
 
 
-def _labels(
+def _scores(
     w: Tensor, generator: Any, meaning: KeywordMeaning, names: list[str], progress: Progress
 ) -> dict[str, Tensor]:
-    """Which content of each keyword every picture shows, ``(N,)`` each."""
+    """How well the contents of every keyword fit each picture, ``(N, contents)`` each."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     done = 0
     for part in picture_chunks(w, generator.config.resolution) if names else ():
         scores = meaning.contents(generator.synthesis(part).clamp(-1, 1), names)
         for name, rows in zip(names, scores, strict=True):
-            found[name].append(rows.argmax(dim=1))
+            found[name].append(rows)
         done += len(part)
         progress("labelled pictures", done, len(w))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _surest(scores: Tensor, share: float) -> list[Tensor]:
+    """For each content, the ``share`` of its pictures whose score leads by most: their rows."""
+    best = scores.topk(2, dim=1)
+    lead = best.values[:, 0] - best.values[:, 1]
+    chosen = []
+    for content in range(scores.shape[1]):
+        rows = (best.indices[:, 0] == content).nonzero()[:, 0]
+        count = math.ceil(share * len(rows))
+        chosen.append(rows[lead[rows].argsort(descending=True)[:count]])
+    return chosen
 
 
 def _codebook(identity: Tensor, sizes: TableSizes, progress: Progress) -> tuple[Tensor, Tensor]:
