@@ -42,11 +42,14 @@ class StandInClip:
         random = torch.Generator().manual_seed(1)
         return {n: F.normalize(torch.randn(COND_DIM, generator=random), dim=0) for n in KEYWORDS}
 
-    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+    def contents(
+        self, picture: Tensor, keywords: Sequence[str], sharpness: float = 3.0
+    ) -> list[Tensor]:
         # Differences within a picture, since an untrained generator's are nearly alike.
         mean = picture.mean(dim=(1, 2, 3))[:, None] * 4e3
         counts = [len(KEYWORDS[keyword].contents) for keyword in keywords]
-        return [torch.softmax(3 * (torch.arange(n) * 2.1 + mean).cos(), dim=1) for n in counts]
+        angles = [torch.arange(n) * 2.1 + mean for n in counts]
+        return [torch.softmax(sharpness * angle.cos(), dim=1) for angle in angles]
 
 
 class ToyStages(Stages):
