@@ -30,7 +30,7 @@ class MappingRecipe:
     """How the mapping network is trained."""
 
     seed: int = 52
-    steps: int = 60_000
+    steps: int = 200_000
     batch: int = 256
     learning_rate: float = 0.1  # of a network whose own multiplier of learning rates is 0.01
 
