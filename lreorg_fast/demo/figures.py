@@ -193,8 +193,11 @@ class Measurement:
         yield "reconstruction: recognised", true_accept_rate(other, self.random)
 
     def _identity_recovery(self) -> Iterator[Named]:
-        scores = self._genuine(self.restored(len(self.people)))
-        yield "reversed with the key: recognised", true_accept_rate(scores, self.random)
+        found = self.judge.embed(self.restored(len(self.people)))
+        same = _paired(found, self.judge.embed(self.people.probes))
+        yield "reversed with the key: same person", true_accept_rate(same, self.random)
+        other = _paired(found, self.others)
+        yield "reversed with the key: recognised", true_accept_rate(other, self.random)
 
     def _hidden_alone(self, name: str) -> Iterator[Named]:
         """One attribute hidden by the paper's rule, everything else as the network leaves it."""
