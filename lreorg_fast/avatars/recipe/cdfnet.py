@@ -37,7 +37,8 @@ class CDFNetRecipe:
 
     It departs from the paper (reasons in docs/training_notes.md): a floor under the identity
     similarity, every second step through a sampled plan, a stronger pull that keeps the identity
-    in attribute swaps (4 instead of 0.2), a pull that keeps the contents of other keywords, and
+    in attribute swaps (4 instead of 0.2), twice the weight on lost information, which is what a key
+    cannot bring back, a pull that keeps the contents of other keywords, and
     half the clamp, because scales within e^2 made the inverse explode within 80 steps. One row and
     eight blocks leave so little to store that recomputing it would only cost time. ``sharpness``
     multiplies CLIP's cosines in D (Eq. 9): at 5 an age moved in a quarter of the swaps only, since
@@ -53,7 +54,7 @@ class CDFNetRecipe:
             steps=8_000,
             batch=12,
             learning_rate=1.5e-4,
-            weights=LossWeights(identity_kept=4.0, contents_kept=5.0),
+            weights=LossWeights(information=20.0, identity_kept=4.0, contents_kept=5.0),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
