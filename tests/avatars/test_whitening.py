@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lreorg_fast.avatars.recipe.whitening import Covariance, whiten
+from lreorg_fast.avatars.recipe.whitening import Covariance, Variances, whiten
 from lreorg_fast.models import E4EConfig, E4EEncoder, StyleGAN2Config, StyleGAN2Generator
 
 DIM = 8
@@ -70,3 +70,11 @@ def test_the_loss_makes_latents_white() -> None:
     wrong = (state["covariance"] - torch.eye(3)).square().sum() + state["mean"].square().sum()
     assert float(covariance.loss(w[:16])) < 0.5
     assert float(wrong / 3) < 0.5
+
+
+def test_the_loss_of_variances_does_not_see_copies() -> None:
+    one = torch.randn(400, 1, generator=torch.Generator().manual_seed(2))
+    white = (one - one.mean()) / one.std()
+    device = torch.device("cpu")
+    assert Variances(3, device).loss(white.expand(-1, 3)) < 1e-6
+    assert Variances(3, device).loss(2 * white.expand(-1, 3) + 1) > 5

@@ -25,7 +25,7 @@ from lreorg_fast.avatars.recipe.reconstruction import (
     Reconstruction,
     ReconstructionWeights,
 )
-from lreorg_fast.avatars.recipe.whitening import Covariance, whiten
+from lreorg_fast.avatars.recipe.whitening import PENALTIES, whiten
 from lreorg_fast.avatars.traits import LATENT_DIM
 from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
@@ -58,9 +58,9 @@ _CHUNK = 500
 class AutoencoderRecipe:
     """How encoder and generator are trained. Counts are in thousands of portraits (kimg).
 
-    ``spread`` weights a penalty on latents that are not of mean 0 and deviation 1 in every
-    direction (see :mod:`whitening`); the losses of CDFNet are balanced for such. ``ridge`` is
-    that of the whitening with which a refinement begins. The frozen judges are asked only in
+    ``spread`` weights the ``penalty``, one of :data:`whitening.PENALTIES`, on latents that are not
+    of mean 0 and deviation 1; the losses of CDFNet are balanced for such. ``ridge`` is that of the
+    whitening with which a refinement begins. The frozen judges are asked only in
     every ``judge_every``-th step, with so many times their weight: they cost as much as the rest.
     """
 
@@ -73,7 +73,8 @@ class AutoencoderRecipe:
     generator_rate: float = 2.5e-3
     warm_up: int = 100
     average_kimg: float = 4.0
-    spread: float = 0.5
+    spread: float = 0.1
+    penalty: str = "variances"
     ridge: float = 1e-3
     judge_every: int = 1
     weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
@@ -83,6 +84,8 @@ class AutoencoderRecipe:
 REFINEMENT = AutoencoderRecipe(
     seed=53,
     kimg=300.0,
+    spread=0.5,
+    penalty="covariance",
     judge_every=4,
     weights=ReconstructionWeights(identity=2.0, meaning=2.0, contents=0.5),
 )
@@ -108,7 +111,7 @@ class _Pair:
             },
         ]
         self.optimizer = torch.optim.Adam(groups, recipe.encoder_rate, betas=(0.5, 0.99))
-        self.covariance = Covariance(recipe.generator.style_dim, device)
+        self.penalty = PENALTIES[recipe.penalty](recipe.generator.style_dim, device)
         self.count = 0
 
     def state(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class _Pair:
             "live": self.live.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "covariance": self.covariance.state,
+            "penalty": self.penalty.state,
             "count": self.count,
         }
 
@@ -124,13 +127,13 @@ class _Pair:
         self.live.load_state_dict(state["live"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.covariance.state = state["covariance"]
+        self.penalty.state = state["penalty"]
         self.count = state["count"]
 
     def start(self, averages: dict[str, Tensor], data: PictureSet) -> None:
         """Begin with these parameters instead of random ones, with whitened latents."""
         encoder, generator = _with_parameters(self.recipe, averages)
-        device = self.covariance.state["mean"].device
+        device = next(self.live.parameters()).device
         w = latents_of(encoder.to(device), data).cpu()
         whiten(encoder.cpu(), generator, w, self.recipe.ridge)
         whitened = nn.ModuleDict({"encoder": encoder, "generator": generator}).state_dict()
@@ -145,7 +148,7 @@ class _Pair:
         back = generator.synthesis(w, noise="none", dtype=torch.bfloat16)  # type: ignore[operator]
         back = back.float()
         terms = reconstruction.of_pixels(real, back)
-        terms["spread"] = self.recipe.spread * self.covariance.loss(w)
+        terms["spread"] = self.recipe.spread * self.penalty.loss(w)
         loss = torch.stack(list(terms.values())).sum()
         every = self.recipe.judge_every
         if self.count % every == 0:

@@ -49,6 +49,22 @@ def _replace(layer: EqualLinear, weight: Tensor, bias: Tensor) -> None:
     layer.bias.copy_(bias)
 
 
+class Variances:
+    """A loss that pulls every number of the latents to mean 0 and variance 1.
+
+    Enough to give latents a scale before they are whitened; it does not see directions that are
+    copies of one another.
+    """
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        self.state: dict[str, Tensor] = {}
+
+    def loss(self, w: Tensor) -> Tensor:
+        """Mean square over the numbers of what is wrong with this batch; ``w (N, dim)``."""
+        variance, mean = torch.var_mean(w, dim=0)
+        return ((variance - 1).square() + mean.square()).mean()
+
+
 class Covariance:
     """A moving estimate of the latents' mean and covariance, and a loss that pulls it to (0, 1)."""
 
@@ -80,3 +96,9 @@ class Covariance:
         covariance = self.state["covariance"].lerp(now, 1 - self.decay)
         self.state = {"mean": mean, "covariance": covariance}
         return mean, covariance
+
+
+PENALTIES: dict[str, type[Variances] | type[Covariance]] = {
+    "variances": Variances,
+    "covariance": Covariance,
+}
