@@ -16,6 +16,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without L_f": {"weights": {"latent": 0.0}},
     "without L_p": {"weights": {"perceptual": 0.0}},
     "without contents kept": {"weights": {"contents_kept": 0.0}},
+    "without reversal": {"weights": {"reversal": 0.0, "identity_back": 0.0}},
     "without the plan": {"recurrence_every": 0},
     "without the floor": {"identity_floor": None},
     "the paper's setting": {

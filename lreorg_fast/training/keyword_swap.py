@@ -48,6 +48,10 @@ class LossWeights:
     other keyword of ``kept_keywords`` must stay as they were. Without it nothing but L_f asks a
     key feature to leave the other attributes alone. The identity swap has no such term on purpose:
     what nobody asks to keep should go with the identity.
+
+    ``reversal`` and ``identity_back`` are not in the paper either: after a swap (a plan) the
+    original key feature is put back, and the latent (the identity) must come back with it. L_r
+    asks for the same as a distance, which the way back makes larger.
     """
 
     identity_swap: float = 24.0
@@ -57,6 +61,8 @@ class LossWeights:
     identity_kept: float = 0.2
     contents: float = 30.0
     contents_kept: float = 0.0
+    reversal: float = 0.0
+    identity_back: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,15 @@ class KeywordSwap:
             **terms,
             "latent": 2 * weights.latent * losses.latent_change(s, swapped),
             "information": 2 * weights.information * losses.information_lost(lost),
+            **self._reversal(net, s, swapped, f, k),
         }
+
+    def _reversal(self, net: Passes, s: Tensor, swapped: Tensor, f: Tensor, k: Tensor) -> Terms:
+        weight = self.config.weights.reversal
+        if not weight:
+            return {}
+        back = _with_key(net, swapped, f, k)
+        return {"reversal": 2 * weight * losses.latent_change(s, back)}
 
     def _meaning(self, keyword: str, before: Tensor, after: Tensor) -> Terms:
         """What the swapped pictures must and must not share with the originals."""
@@ -255,10 +269,19 @@ class KeywordSwap:
             "identity": weights.identity_swap * identity,
             "latent": weights.latent / 2 * losses.latent_change(s, current),
             "information": weights.information * lost_total,
+            **self._identity_back(net, current, f[0], known),
         }
         for name, was, now in zip(kept, wanted, judges.contents(after, kept), strict=True):
             terms[name] = weights.contents * losses.content_cross_entropy(was, now)
         return terms
+
+    def _identity_back(self, net: Passes, current: Tensor, f: Tensor, known: Tensor) -> Terms:
+        weight = self.config.weights.identity_back
+        if not weight:
+            return {}
+        back = _with_key(net, current, f, self.features[IDENTITY])
+        found, _ = self.judges.identity(self.judges.picture(back))
+        return {"identity_back": weight * losses.cosine_distance(known, found)}
 
     def _originals(
         self, net: Passes, s: Tensor, donor: Tensor, kept: Sequence[str]
@@ -276,6 +299,12 @@ class KeywordSwap:
 
     def _chance(self) -> bool:
         return float(torch.rand(())) < self.config.keep_probability
+
+
+def _with_key(net: Passes, changed: Tensor, f: Tensor, k: Tensor) -> Tensor:
+    """A changed latent with the original's key feature ``f`` under the keyword ``k``."""
+    _, r = net.disentangle(changed, k)
+    return net.fuse(f, r, k)[1]
 
 
 def _check_features(

@@ -120,6 +120,49 @@ def test_asking_for_the_other_contents_makes_a_keyword_leak_less(tmp_path: Path)
     assert moved[1] < 0.5 * moved[0]
 
 
+def way_back(trained: CDFNet, weights: LossWeights) -> tuple[float, ...]:
+    """Reversal's terms of an attribute's swap, of the identity's and of a plan."""
+    torch.manual_seed(9)
+    swap = KeywordSwap(trained, ToyJudges(), FEATURES, config(weights=weights, batch=64))
+    terms = swap.swap_terms("age"), swap.swap_terms("identity"), swap.plan_terms()
+    names = ("reversal", "reversal", "identity_back")
+    return tuple(t[n].item() for t, n in zip(terms, names, strict=True))
+
+
+def test_a_latent_that_comes_back_costs_nothing_and_another_its_distance() -> None:
+    weights = LossWeights(reversal=0.5, identity_back=1.0)
+    assert way_back(net(), weights)[:2] == pytest.approx((0.0, 0.0), abs=1e-6)
+    changing, judges, k = net(), ToyJudges(), FEATURES["age"]
+    leave_saddle(changing, scale=0.2)
+    torch.manual_seed(9)
+    s = judges.latents(128)
+    f, r = changing.disentangle(s, k)
+    _, swapped = changing.fuse(f.roll(64, dims=0), r, k)
+    _, back = changing.fuse(f, changing.disentangle(swapped, k)[1], k)
+    distance = (back - s).norm(dim=-1).mean().item()
+    assert distance > 1e-3
+    assert way_back(changing, weights)[0] == pytest.approx(distance, rel=1e-4)
+
+
+def test_the_paper_asks_for_no_way_back() -> None:
+    swap = KeywordSwap(net(), ToyJudges(), FEATURES, config())
+    assert "reversal" not in swap.swap_terms("age")
+    assert "identity_back" not in swap.plan_terms()
+
+
+def test_asking_for_the_way_back_makes_keys_bring_more_back(tmp_path: Path) -> None:
+    measured = LossWeights(reversal=1.0, identity_back=1.0)
+    found = []
+    for weight in (0.0, 30.0):
+        trained = net()
+        weights = LossWeights(reversal=weight, identity_back=weight)
+        settings = config(weights=weights, steps=80, warm_up=5)
+        torch.manual_seed(7)
+        train_cdfnet(trained, ToyJudges(), FEATURES, settings, tmp_path / str(weight), print)
+        found.append(way_back(trained, measured))
+    assert all(now < 0.7 * before for before, now in zip(*found, strict=True)), found
+
+
 def test_every_third_step_goes_through_a_plan() -> None:
     swap = KeywordSwap(net(), ToyJudges(), FEATURES, config(keep_probability=1.0))
     kinds = [swap.step(i)[0] for i in range(6)]

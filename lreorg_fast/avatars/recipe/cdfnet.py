@@ -38,8 +38,9 @@ class CDFNetRecipe:
     It departs from the paper (reasons in docs/training_notes.md): a floor under the identity
     similarity, every second step through a sampled plan, a stronger pull that keeps the identity
     in attribute swaps (4 instead of 0.2), twice the weight on lost information, which is what a key
-    cannot bring back, a pull that keeps the contents of other keywords, and
-    half the clamp, because scales within e^2 made the inverse explode within 80 steps. One row and
+    cannot bring back, pulls that keep the contents of other keywords and that bring latent and
+    identity back with the original's key feature, and half the clamp, because scales within e^2
+    made the inverse explode within 80 steps. One row and
     eight blocks leave so little to store that recomputing it would only cost time. ``sharpness``
     multiplies CLIP's cosines in D (Eq. 9): at 5 an age moved in a quarter of the swaps only, since
     a D that is not sure of anything is matched by leaving everything as it is.
@@ -54,7 +55,13 @@ class CDFNetRecipe:
             steps=8_000,
             batch=12,
             learning_rate=1.5e-4,
-            weights=LossWeights(information=20.0, identity_kept=4.0, contents_kept=5.0),
+            weights=LossWeights(
+                information=20.0,
+                identity_kept=4.0,
+                contents_kept=5.0,
+                reversal=3.0,
+                identity_back=12.0,
+            ),
             keyword_shares=_SHARES,
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
