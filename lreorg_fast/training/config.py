@@ -161,7 +161,9 @@ def preset(name: str) -> TrainConfig:
         "paper": paper,
         "recommended": dataclasses.replace(
             paper,
-            weights=LossWeights(identity_kept=4.0, contents_kept=5.0),
+            weights=LossWeights(
+                identity_kept=4.0, contents_kept=5.0, reversal=3.0, identity_back=12.0
+            ),
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
             recurrence_every=2,
