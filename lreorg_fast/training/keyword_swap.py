@@ -71,6 +71,9 @@ class SwapTrainingConfig:
 
     ``identity_floor`` None is the paper's L_I; a number stops pushing at that similarity.
     ``recurrence_every`` n: every n-th step is one through a sampled plan; 0 never (the paper).
+    A plan keeps each of ``kept_keywords`` with ``keep_probability``; of the others it hides each
+    with ``hide_probability``, by the donor's key feature, whose content the end must then show:
+    nothing else asks a recovered attribute to leave a hidden one alone.
     ``gradient_limit`` bounds the gradient's norm; ``warm_up`` steps raise the learning rate, since
     Adam's first steps are as long as any and a few of them can make the inverse explode.
     ``skip_limit``: so many steps in a row may have a loss that is not finite (a rare latent can
@@ -95,6 +98,7 @@ class SwapTrainingConfig:
     identity_floor: float | None = None
     recurrence_every: int = 0
     keep_probability: float = 0.75
+    hide_probability: float = 0.0
     gradient_limit: float = 50.0
     warm_up: int = 100
     skip_limit: int = 0
@@ -125,8 +129,11 @@ class SwapTrainingConfig:
             raise ConfigError(f"final_rate is {self.final_rate}, but must be in (0, 1]")
         if not 0 <= self.average < 1:
             raise ConfigError(f"average is {self.average}, but must be in [0, 1); try 0.999")
-        if self.recurrence_every < 0 or not 0 <= self.keep_probability <= 1:
-            raise ConfigError("recurrence_every must be >= 0 and keep_probability in [0, 1]")
+        if self.recurrence_every < 0:
+            raise ConfigError(f"recurrence_every is {self.recurrence_every}, but must be >= 0")
+        for name in ("keep_probability", "hide_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, but must be in [0, 1]")
 
 
 Terms = dict[str, Tensor]
@@ -244,22 +251,16 @@ class KeywordSwap:
         return terms
 
     def plan_terms(self) -> Terms:
-        """The end of a sampled plan: a new identity, the kept attributes of the original."""
+        """The end of a sampled plan: a new identity, hidden and kept attributes as asked."""
         net, judges, weights = self.passes(), self.judges, self.config.weights
         s, donor = judges.latents(2 * self.config.batch).chunk(2)
-        kept = [n for n in self.config.kept_keywords if self._chance()]
-        f, residual = self._originals(net, s, donor, kept)
-        lost, current = net.fuse(f[1], residual, self.features[IDENTITY])
-        lost_total = losses.information_lost(lost)
-        for i, name in enumerate(kept):
-            k = self.features[name]
-            _, r = net.disentangle(current, k)
-            lost, current = net.fuse(f[2 + i], r, k)
-            lost_total = lost_total + losses.information_lost(lost)
+        kept, hidden = self._sampled_plan()
+        own, current, lost = self.reorganized(net, s, donor, hidden, kept)
         with torch.no_grad():
             before = judges.picture(torch.cat([s, donor]))
             known, other = judges.identity(before)[0].chunk(2)
-            wanted = judges.contents(before[: len(s)], kept)
+            wanted = judges.contents(before[len(s) :], hidden) if hidden else []
+            wanted += judges.contents(before[: len(s)], kept)
         after = judges.picture(current)
         found, _ = judges.identity(after)
         floor = self.config.identity_floor
@@ -268,10 +269,11 @@ class KeywordSwap:
         terms = {
             "identity": weights.identity_swap * identity,
             "latent": weights.latent / 2 * losses.latent_change(s, current),
-            "information": weights.information * lost_total,
-            **self._identity_back(net, current, f[0], known),
+            "information": weights.information * lost,
+            **self._identity_back(net, current, own, known),
         }
-        for name, was, now in zip(kept, wanted, judges.contents(after, kept), strict=True):
+        names = [*hidden, *kept]
+        for name, was, now in zip(names, wanted, judges.contents(after, names), strict=True):
             terms[name] = weights.contents * losses.content_cross_entropy(was, now)
         return terms
 
@@ -283,22 +285,40 @@ class KeywordSwap:
         found, _ = self.judges.identity(self.judges.picture(back))
         return {"identity_back": weight * losses.cosine_distance(known, found)}
 
-    def _originals(
-        self, net: Passes, s: Tensor, donor: Tensor, kept: Sequence[str]
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Everything that no step of the recurrence changes, in one pass.
+    def _sampled_plan(self) -> tuple[list[str], list[str]]:
+        """Which keywords a plan keeps, and which it hides besides the identity."""
+        keywords, config = self.config.kept_keywords, self.config
+        kept = [name for name in keywords if _chance(config.keep_probability)]
+        if not config.hide_probability:
+            return kept, []
+        others = [name for name in keywords if name not in kept]
+        return kept, [name for name in others if _chance(config.hide_probability)]
 
-        Key features of s and of the donor under identity, then of s under each kept keyword; and
-        the residual of s under identity.
+    def reorganized(
+        self, net: Passes, s: Tensor, donor: Tensor, hidden: Sequence[str], kept: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The recurrence: the identity's feature of s, the end, and what was lost on the way.
+
+        Identity and ``hidden`` get the key features of the donor, ``kept`` those of s. Whatever no
+        step of the recurrence changes is computed in one pass.
         """
-        names = [IDENTITY, IDENTITY, *kept]
-        k = torch.stack([self.features[name] for name in names])
+        names = [IDENTITY, *hidden, *kept]
+        k = torch.stack([self.features[name] for name in (IDENTITY, *names)])
         k = k.repeat_interleave(len(s), dim=0)[:, None]
-        f, r = net.disentangle(torch.cat([s, donor, *[s] * len(kept)]), k)
-        return f.chunk(len(names)), r[: len(s)]
+        sources = [s, donor, *[donor] * len(hidden), *[s] * len(kept)]
+        f, r = net.disentangle(torch.cat(sources), k)
+        own, first, *features = f.chunk(len(sources))
+        lost, current = net.fuse(first, r[: len(s)], self.features[IDENTITY])
+        lost_total = losses.information_lost(lost)
+        for name, feature in zip(names[1:], features, strict=True):
+            _, r = net.disentangle(current, self.features[name])
+            lost, current = net.fuse(feature, r, self.features[name])
+            lost_total = lost_total + losses.information_lost(lost)
+        return own, current, lost_total
 
-    def _chance(self) -> bool:
-        return float(torch.rand(())) < self.config.keep_probability
+
+def _chance(probability: float) -> bool:
+    return float(torch.rand(())) < probability
 
 
 def _with_key(net: Passes, changed: Tensor, f: Tensor, k: Tensor) -> Tensor:

@@ -120,6 +120,58 @@ def test_asking_for_the_other_contents_makes_a_keyword_leak_less(tmp_path: Path)
     assert moved[1] < 0.5 * moved[0]
 
 
+class Asked(TwoAttributes):
+    """Notes which keywords pictures are asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, ...]] = []
+
+    def contents(self, picture: Tensor, keywords: Sequence[str]) -> list[Tensor]:
+        self.asked.append(tuple(keywords))
+        return super().contents(picture, keywords)
+
+
+@pytest.mark.parametrize(
+    ("keep", "hide", "wanted"),
+    [
+        (1.0, 1.0, [("age", "hair")]),  # of s
+        (0.0, 1.0, [("age", "hair"), ()]),  # of the donor, and nothing of s
+        (0.0, 0.0, [()]),
+    ],
+)
+def test_a_plan_hides_what_it_does_not_keep(
+    keep: float, hide: float, wanted: list[tuple[str, ...]]
+) -> None:
+    judges = Asked()
+    settings = with_hair(0.0, keep_probability=keep, hide_probability=hide)
+    KeywordSwap(net(), judges, WITH_HAIR, settings).plan_terms()
+    assert judges.asked[:-1] == wanted
+
+
+def test_hiding_in_plans_teaches_a_recovered_attribute_to_leave_a_hidden_one(
+    tmp_path: Path,
+) -> None:
+    """Age is hidden by the donor's, hair is recovered: the end must have the donor's age."""
+    found = []
+    for hide in (0.0, 1.0):
+        trained = net()
+        settings = with_hair(
+            0.0, steps=150, warm_up=5, keep_probability=0.5, hide_probability=hide,
+            recurrence_every=1,
+        )  # fmt: skip
+        torch.manual_seed(7)
+        train_cdfnet(trained, TwoAttributes(), WITH_HAIR, settings, tmp_path / str(hide), print)
+        torch.manual_seed(8)
+        judges = TwoAttributes()
+        s, donor = judges.latents(128).chunk(2)
+        swap = KeywordSwap(trained, judges, WITH_HAIR, settings)
+        _, end, _ = swap.reorganized(trained, s, donor, ["age"], ["hair"])
+        wanted, now = (judges.contents(judges.picture(x), ["age"])[0] for x in (donor, end))
+        found.append(losses.content_divergence(wanted, now).item())
+    assert found[1] < 0.7 * found[0], found
+
+
 def way_back(trained: CDFNet, weights: LossWeights) -> tuple[float, ...]:
     """Reversal's terms of an attribute's swap, of the identity's and of a plan."""
     torch.manual_seed(9)
