@@ -221,7 +221,7 @@ def test_the_demo_bundles_pictures_look_the_same_in_bfloat16() -> None:
     assert isinstance(generator, StyleGAN2Generator)
     assert isinstance(encoder, E4EEncoder)
     with torch.inference_mode():
-        w = generator.mapping(torch.randn(8, generator.config.style_dim, generator=seeded(5)))
+        w = generator.mapping(torch.randn(8, generator.config.z_dim, generator=seeded(5)))
         made = generator.synthesis(w).clamp(-1, 1)
         wanted = levels_of(generator.synthesis(encoder(made)))
         low = prepare_generator(generator, BFLOAT16), prepare_encoder(encoder, BFLOAT16)
