@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import torch
 
 import lreorg_fast as lf
 from bench.machine import describe
+from bench.markdown import write_results
 from lreorg_fast.demo.figures import Measurement, draw_people
-from lreorg_fast.files import atomic_file
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.pixels import to_tensor
 
@@ -110,9 +109,7 @@ def main() -> None:
     results = measure(arguments.people, arguments.dtypes)
     data = {"machine": machine, "people": arguments.people, "seed": SEED, "precisions": results}
     table = markdown(results)
-    for ending, text in ((".json", json.dumps(data, indent=1) + "\n"), (".md", table)):
-        with atomic_file(arguments.output.with_suffix(ending), overwrite=True) as file:
-            file.write(text.encode())
+    write_results(arguments.output, data, table)
     print(table)
 
 

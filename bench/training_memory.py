@@ -11,7 +11,6 @@ gradients are compared in the same run. Writes ``bench/results/<name>.json`` and
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -26,9 +25,8 @@ import lreorg_fast as lf
 from bench import TOKENS
 from bench.gpu.training import Step, activation_bytes, step
 from bench.machine import describe
-from bench.markdown import table
+from bench.markdown import table, write_results
 from lreorg_fast.cdfnet.training_pass import TrainingPass
-from lreorg_fast.files import atomic_file
 
 BLOCKS = (4, 16, 64)
 # Of the gradients of all parameters, 2-norm: the bound for float32.
@@ -159,9 +157,7 @@ def main() -> None:
         "cases": cases,
     }
     text = markdown(cases)
-    for ending, content in ((".json", json.dumps(data, indent=1) + "\n"), (".md", text)):
-        with atomic_file(arguments.output.with_suffix(ending), overwrite=True) as file:
-            file.write(content.encode())
+    write_results(arguments.output, data, text)
     print(text)
 
 

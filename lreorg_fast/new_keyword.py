@@ -22,7 +22,6 @@ from torch import Tensor
 from lreorg_fast.assembly import network_part, versions
 from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.files import atomic_file, parse_json
 from lreorg_fast.keywords import DEFAULT_KEEP, Keyword
 from lreorg_fast.training.judges import LatentsConfig, WeightsJudges
 from lreorg_fast.training.keyword_swap import (
@@ -33,7 +32,7 @@ from lreorg_fast.training.keyword_swap import (
 )
 from lreorg_fast.training.leakage import SwapFigures, swap_figures
 from lreorg_fast.training.run import Say, format_seconds
-from lreorg_fast.training.settings import differences
+from lreorg_fast.training.settings import settle
 from lreorg_fast.training.tables import ClipKeywords, TableSizes, build_tables
 from lreorg_fast.training.trainer import train_cdfnet
 from lreorg_fast.weights.bundle import Bundle, check_bundle_folder, write_bundle
@@ -277,22 +276,8 @@ def _settle(work: Path, bundle: Bundle, keyword: Keyword, settings: KeywordTrain
         "settings": dataclasses.asdict(settings),
         "cdfnet": bundle.manifest.files[bundle.part("cdfnet").file].sha256,
     }
-    new = json.loads(json.dumps(new))
     work.mkdir(parents=True, exist_ok=True)
-    path = work / "settings.json"
-    if path.exists():
-        try:
-            changed = differences(parse_json(path.read_bytes()), new)
-        except (ValueError, AttributeError) as error:
-            raise ConfigError(f"'{path}' cannot be read ({error}); name another folder") from error
-        if changed:
-            raise ConfigError(
-                f"'{work}' was begun with other settings ({', '.join(changed)}); name another "
-                "folder, or restore them to go on"
-            )
-        return
-    with atomic_file(path) as stream:
-        stream.write(json.dumps(new, indent=1).encode())
+    settle(work / "settings.json", json.loads(json.dumps(new)))
 
 
 def _plain(figures: Mapping[str, SwapFigures]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from bundles import toy_bundle
 from click.testing import CliRunner
 from torch import Tensor
 from toy_judges import ToyClip
+from toy_training import stopped_at
 
 import lreorg_fast as lf
 from lreorg_fast.cli.app import lreorg
 from lreorg_fast.errors import ConfigError, OutputError
 from lreorg_fast.keywords import Keyword
 from lreorg_fast.new_keyword import KeywordTraining, add_keyword
-from lreorg_fast.training.run import Interrupted, Run
 from lreorg_fast.training.tables import TableSizes
 from lreorg_fast.weights import open_bundle
 from lreorg_fast.weights.bundle import Bundle
@@ -113,23 +113,12 @@ def test_the_rest_is_rehearsed_and_the_new_one_has_its_share() -> None:
     assert config.kept_keywords == ("age", "glasses")
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bundle(
-    old: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_bundle(old: Bundle, tmp_path: Path) -> None:
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
     whole = add(old, tmp_path / "whole")
-    steps = Run.steps
-
-    def stopping(self: Run, *arguments: Any) -> Any:
-        for position in steps(self, *arguments):
-            self.stopping = position == 1
-            yield position
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "steps", stopping)
-        with pytest.raises(Interrupted):
-            add(old, tmp_path / "broken")
+    with stopped_at(1):
+        add(old, tmp_path / "broken")
     assert not (tmp_path / "broken" / "new").exists()
     other = Keyword("hat", ("with", "without"), "a photo of a person {} a hat.")
     with pytest.raises(ConfigError, match=r"begun with other settings \(keyword\.contents"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
 from lreorg_fast.training.keyword_swap import SwapTrainingConfig
+from lreorg_fast.training.run import Interrupted, Run
 from lreorg_fast.training.trainer import train_cdfnet
 from lreorg_fast.training.workers import Workers
 
@@ -80,6 +84,22 @@ def train_toy(folder: Path, judges: ToyJudges | None = None, **changes: object) 
     config = toy_config(**changes)
     train_cdfnet(net, judges or ToyJudges(), FEATURES, config, folder, nothing, save_every=0.0)
     return net
+
+
+@contextlib.contextmanager
+def stopped_at(position: int) -> Iterator[None]:
+    """Every run is interrupted at this position."""
+    steps = Run.steps
+
+    def stopping(self: Run, *arguments: Any) -> Iterator[float]:
+        for at in steps(self, *arguments):
+            self.stopping = at == position
+            yield at
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "steps", stopping)
+        with pytest.raises(Interrupted):
+            yield
 
 
 def train_until_killed(folder: str, at: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
 from lreorg_fast.training.run import Say
 from lreorg_fast.training.workers import local_device
+from lreorg_fast.weights import open_bundle
 
 _COMMAND = "python -m lreorg_fast.avatars.train"
 
@@ -37,12 +38,12 @@ def make_demo_bundle(work: Path, device: str, say: Say) -> Path:
     return target
 
 
-def write_bundle_of(runner: Stages, target: Path) -> None:
-    """The bundle of finished stages, with its figures."""
+def write_bundle_of(runner: Stages, target: Path, command: str = _COMMAND) -> None:
+    """The bundle of finished stages, with its figures and the command that made it."""
     from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
 
     trained = runner.trained()
-    write_demo_bundle(trained, runner.recipe, runner.work, target, _COMMAND, runner.say)
+    write_demo_bundle(trained, runner.recipe, runner.work, target, command, runner.say)
 
 
 @click.command(help=__doc__)
@@ -60,20 +61,37 @@ def write_bundle_of(runner: Stages, target: Path) -> None:
     default=Path("runs/demo/bundle"),
     help="Folder of the finished bundle.",
 )
+@click.option(
+    "--from",
+    "made",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take the networks before CDFNet from this finished demo bundle.",
+)
 @click.option("--device", default="cpu", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads.")
 def main(
-    work: Path, stages: tuple[str, ...], target: Path, device: str, threads: int | None
+    work: Path,
+    stages: tuple[str, ...],
+    target: Path,
+    made: Path | None,
+    device: str,
+    threads: int | None,
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     runner = Stages(Recipe(), work, local_device(device), _say)
+    command = _COMMAND
+    if made is not None:
+        from lreorg_fast.avatars.recipe.adopt import adopt_stages
+
+        adopt_stages(open_bundle(made), runner.recipe, work, _say)
+        command += " --from BUNDLE"
     wanted = stages or (*STAGES, "bundle")
     for stage in wanted:
         if stage != "bundle":
             runner.run(stage)
         else:
-            write_bundle_of(runner, target)
+            write_bundle_of(runner, target, command)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,11 @@ class Measurement:
         """The probes through encoder and generator only."""
         return rendered(self.anonymizer, self.latents)
 
+    @cached_property
+    def probes(self) -> Floats:
+        """Embeddings of the pictures that are anonymized, ``(N, D)``."""
+        return self.judge.embed(self.people.probes)
+
     def quick(self) -> Iterator[Named]:
         """What ``lreorg demo`` shows."""
         yield from self._recognizer()
@@ -182,19 +187,19 @@ class Measurement:
         return _paired(self.judge.embed(pictures), self.others)
 
     def _recognizer(self) -> Iterator[Named]:
-        scores = self._genuine(self.people.probes)
+        scores = _paired(self.probes, self.others)
         yield "original: recognised (random)", true_accept_rate(scores, self.random)
         yield "original: recognised (hard)", true_accept_rate(scores, self.hard)
 
     def _reconstruction(self) -> Iterator[Named]:
-        same = _paired(self.judge.embed(self.rebuilt), self.judge.embed(self.people.probes))
+        same = _paired(self.judge.embed(self.rebuilt), self.probes)
         yield "reconstruction: same person", true_accept_rate(same, self.random)
         other = self._genuine(self.rebuilt)
         yield "reconstruction: recognised", true_accept_rate(other, self.random)
 
     def _identity_recovery(self) -> Iterator[Named]:
         found = self.judge.embed(self.restored(len(self.people)))
-        same = _paired(found, self.judge.embed(self.people.probes))
+        same = _paired(found, self.probes)
         yield "reversed with the key: same person", true_accept_rate(same, self.random)
         other = _paired(found, self.others)
         yield "reversed with the key: recognised", true_accept_rate(other, self.random)

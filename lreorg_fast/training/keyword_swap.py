@@ -289,7 +289,7 @@ class KeywordSwap:
         """Which keywords a plan keeps, and which it hides besides the identity."""
         keywords, config = self.config.kept_keywords, self.config
         kept = [name for name in keywords if _chance(config.keep_probability)]
-        if not config.hide_probability:
+        if not config.hide_probability:  # draw nothing: seeds stay what they were without it
             return kept, []
         others = [name for name in keywords if name not in kept]
         return kept, [name for name in others if _chance(config.hide_probability)]

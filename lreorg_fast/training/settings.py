@@ -1,16 +1,22 @@
-"""JSON data to validated dataclasses: types are checked, and a misspelt field names the nearest."""
+"""JSON data to validated dataclasses, and runs that may only go on with what they began with.
+
+Types are checked, and a misspelt field names the nearest.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lreorg_fast.errors import ConfigError
+from lreorg_fast.files import atomic_file, parse_json
 
 T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -57,6 +63,37 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
         elif was != now:
             found.append(path)
     return found
+
+
+def settle(
+    path: Path,
+    new: Mapping[str, Any],
+    decisive: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda record: record,
+) -> None:
+    """Write what a run is begun with, or compare it with what it was begun with.
+
+    Args:
+        path: of the record, in the folder of the run.
+        new: JSON data.
+        decisive: the part of a record that must be the same for the run to go on.
+
+    Raises:
+        ConfigError: it was begun with something else, or what is there cannot be read.
+    """
+    if path.exists():
+        try:
+            changed = differences(decisive(parse_json(path.read_bytes())), decisive(new))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"'{path}' cannot be read ({error}); name another folder for a new run"
+            ) from error
+        if changed:
+            raise ConfigError(
+                f"'{path.parent}' was begun with other settings ({', '.join(changed)}); name "
+                "another folder, or restore them to go on"
+            )
+    with atomic_file(path, overwrite=True) as stream:
+        stream.write(json.dumps(new, indent=1).encode())
 
 
 def _value(hint: Any, data: Any, where: str) -> Any:

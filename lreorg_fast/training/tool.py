@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from torch import Tensor
 
 from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.files import atomic_file, parse_json
 from lreorg_fast.keywords import KEYWORDS, Keyword, load_keywords
 from lreorg_fast.training.config import TrainConfig, config_to_json, read_config
 from lreorg_fast.training.judges import WeightsJudges
 from lreorg_fast.training.keyword_swap import IDENTITY, PRECISIONS
 from lreorg_fast.training.observer import Observer
 from lreorg_fast.training.run import Run, Say
-from lreorg_fast.training.settings import differences
+from lreorg_fast.training.settings import settle
 from lreorg_fast.training.trainer import train_cdfnet
 from lreorg_fast.training.workers import Workers, join_workers, leave_workers, local_device
 
@@ -169,10 +167,7 @@ def _judges(
 
 
 def _settle(path: Path, config: TrainConfig, files: Mapping[str, Path]) -> None:
-    """Write what the run is begun with, or compare it with what it was begun with.
-
-    What is reported may change from session to session; everything else decides the result.
-    """
+    """What is reported may change from session to session; everything else decides the result."""
     from lreorg_fast.weights.cache import sha256_of
 
     new = {
@@ -182,21 +177,7 @@ def _settle(path: Path, config: TrainConfig, files: Mapping[str, Path]) -> None:
             for role, file in files.items()
         },
     }
-    if path.exists():
-        try:
-            old = parse_json(path.read_bytes())
-            changed = differences(_decisive(old), _decisive(new))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"'{path}' cannot be read ({error}); name another folder for a new run"
-            ) from error
-        if changed:
-            raise ConfigError(
-                f"'{path.parent}' was begun with other settings ({', '.join(changed)}); name "
-                "another folder, or restore them to go on"
-            )
-    with atomic_file(path, overwrite=True) as stream:
-        stream.write(json.dumps(new, indent=1).encode())
+    settle(path, new, _decisive)
 
 
 def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from toy_training import COND, DIM, FEATURES, ToyJudges
+from toy_training import COND, DIM, FEATURES, ToyJudges, nothing
 from toy_training import toy_config as config
 from toy_training import toy_net as net
 
@@ -115,7 +115,7 @@ def test_asking_for_the_other_contents_makes_a_keyword_leak_less(tmp_path: Path)
         settings = with_hair(weight, steps=60, warm_up=5)
         torch.manual_seed(7)
         folder = tmp_path / str(weight)
-        train_cdfnet(trained, TwoAttributes(), WITH_HAIR, settings, folder, lambda _: None)
+        train_cdfnet(trained, TwoAttributes(), WITH_HAIR, settings, folder, nothing)
         moved.append(hair_moved_by_an_age_swap(trained).item())
     assert moved[1] < 0.5 * moved[0]
 
@@ -161,7 +161,7 @@ def test_hiding_in_plans_teaches_a_recovered_attribute_to_leave_a_hidden_one(
             recurrence_every=1,
         )  # fmt: skip
         torch.manual_seed(7)
-        train_cdfnet(trained, TwoAttributes(), WITH_HAIR, settings, tmp_path / str(hide), print)
+        train_cdfnet(trained, TwoAttributes(), WITH_HAIR, settings, tmp_path / str(hide), nothing)
         torch.manual_seed(8)
         judges = TwoAttributes()
         s, donor = judges.latents(128).chunk(2)
@@ -210,7 +210,7 @@ def test_asking_for_the_way_back_makes_keys_bring_more_back(tmp_path: Path) -> N
         weights = LossWeights(reversal=weight, identity_back=weight)
         settings = config(weights=weights, steps=80, warm_up=5)
         torch.manual_seed(7)
-        train_cdfnet(trained, ToyJudges(), FEATURES, settings, tmp_path / str(weight), print)
+        train_cdfnet(trained, ToyJudges(), FEATURES, settings, tmp_path / str(weight), nothing)
         found.append(way_back(trained, measured))
     assert all(now < 0.7 * before for before, now in zip(*found, strict=True)), found
 

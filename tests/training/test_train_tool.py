@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from toy_judges import COND, ToyClip, toy_files
+from toy_training import stopped_at
 
 import lreorg_fast as lf
 from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.media import read_image
-from lreorg_fast.training.run import Interrupted
 
 SAID: list[str] = []
 
@@ -108,21 +108,11 @@ def test_a_finished_run_is_not_trained_again(weights: Path, finished: Path) -> N
 
 
 def test_an_interrupted_run_ends_as_the_unbroken_one(
-    weights: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, finished: Path, tmp_path: Path
 ) -> None:
-    from lreorg_fast.training.run import Run
-
-    run, steps = tmp_path / "run", Run.steps
-
-    def stopping(self: Run, *arguments: Any) -> Any:
-        for position in steps(self, *arguments):
-            self.stopping = position == 4
-            yield position
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "steps", stopping)
-        with pytest.raises(Interrupted):
-            train(weights / "whole.json", run)
+    run = tmp_path / "run"
+    with stopped_at(4):
+        train(weights / "whole.json", run)
     assert not (run / "cdfnet.safetensors").exists()
     # What a crash between two savings leaves: rows of steps that will be done again.
     with (run / "log.csv").open("a") as stream:

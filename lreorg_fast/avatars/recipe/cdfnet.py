@@ -40,10 +40,10 @@ class CDFNetRecipe:
     in attribute swaps (4 instead of 0.2), twice the weight on lost information, which is what a key
     cannot bring back, pulls that keep the contents of other keywords and that bring latent and
     identity back with the original's key feature, and half the clamp, because scales within e^2
-    made the inverse explode within 80 steps. One row and
-    eight blocks leave so little to store that recomputing it would only cost time. ``sharpness``
-    multiplies CLIP's cosines in D (Eq. 9): at 5 an age moved in a quarter of the swaps only, since
-    a D that is not sure of anything is matched by leaving everything as it is.
+    made the inverse explode within 80 steps. One row and eight blocks leave so little to store
+    that recomputing it would only cost time. ``sharpness`` multiplies CLIP's cosines in D (Eq. 9):
+    at 5 an age moved in a quarter of the swaps only, since a D that is not sure of anything is
+    matched by leaving everything as it is.
     """
 
     model: CDFNetConfig = _MODEL
@@ -66,6 +66,8 @@ class CDFNetRecipe:
             kept_keywords=DEFAULT_KEEP,
             identity_floor=0.05,
             recurrence_every=2,
+            keep_probability=0.6,
+            hide_probability=0.6,
             gradient_limit=10.0,
             warm_up=150,
             skip_limit=3,
