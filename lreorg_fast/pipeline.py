@@ -180,8 +180,8 @@ class Anonymizer:
                 expression and makeup without those that are hidden.
             epsilon: of the identity draw, in [0, 20]; None is the mechanism's default (1).
             mechanism: a key of :data:`lreorg_fast.privacy.MECHANISMS`.
-            attribute_rule: for hidden keywords other than identity: ``neutral`` (the default),
-                ``randomized`` or ``farthest``.
+            attribute_rule: for hidden keywords other than identity: ``uniform`` (the default),
+                ``randomized``, ``neutral`` or ``farthest``.
             attribute_epsilon: of ``randomized``, per keyword; None is 1.
             tracks: one label per picture; equal labels are the same person, who keeps one draw
                 and pays for it once. By default every picture is a person of its own.

@@ -22,10 +22,11 @@ from lreorg_fast.privacy.randomness import Sampler
 
 IDENTITY = "identity"
 RANDOMIZED = "randomized"
-# Every face gets the same feature, so nothing of the original's content is in it. Randomized
-# response at epsilon 1 would leave the original content in 73% of faces, and the paper's farthest
-# rule gives it away to whoever knows the rule.
-DEFAULT_ATTRIBUTE_RULE = "neutral"
+# A fair draw says nothing of the original's content and costs nothing. Randomized response at
+# epsilon 1 would leave the original content in 73% of faces, the paper's farthest rule gives it
+# away to whoever knows the rule, and under ``neutral`` the rest of the latent shows through
+# (docs/demo_figures.md).
+DEFAULT_ATTRIBUTE_RULE = "uniform"
 FeatureAnonymizer = GroupIdentityAnonymizer | AttributeAnonymizer
 
 

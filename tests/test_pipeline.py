@@ -174,7 +174,7 @@ def test_kept_by_default_is_everything_that_is_not_hidden(anonymizer: lf.Anonymi
     face = anonymizer(pictures(1)[0], hide=["identity", "age"]).faces[0]
     assert face.hidden == ("identity", "age")
     assert face.kept == ("gender", "expression", "makeup")
-    assert face.mechanism["age"] == "neutral"
+    assert face.mechanism["age"] == "uniform"
 
 
 def test_epsilon_reported_is_what_was_paid(anonymizer: lf.Anonymizer) -> None:
@@ -408,7 +408,7 @@ def test_a_spent_budget_refuses_one_track_and_not_another(bundle: Path) -> None:
     first = anonymizer([source, source], hide=["identity"], tracks=["a", "b"])
     assert not first.filled
     again = anonymizer([source, source], tracks=["a", "c"], hide=["gender", "identity"])
-    assert not again.filled  # the held draw of a is free, and neutral costs nothing
+    assert not again.filled  # the held draw of a is free, and a fair draw costs nothing
     dear = anonymizer([source, source], tracks=["d", "a"], epsilon=2.0)
     assert [face.status for face in dear.faces] == ["filled", "replaced"]
     assert "budget" in str(dear.faces[0].reason)

@@ -79,8 +79,8 @@ Examples:
 @click.option(
     "--attribute-rule",
     metavar="NAME",
-    help="How a hidden keyword other than identity is replaced: neutral, randomized, or farthest, "
-    "which has no guarantee.  [default: neutral]",
+    help="How a hidden keyword other than identity is replaced: uniform, randomized, neutral, or "
+    "farthest, which has no guarantee.  [default: uniform]",
 )
 @click.option(
     "--attribute-epsilon",

@@ -32,8 +32,10 @@ from lreorg_fast.media.pictures import Picture
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.result import Result
+from lreorg_fast.settings import DEFAULT_ATTRIBUTE_RULE
 
 _CHUNK = 32
+PAPER_RULE = "farthest"
 Named = tuple[str, Figure]
 Section = Callable[[], Iterator[Named]]
 # Methods that recover nothing, and this one without its recovery.
@@ -131,9 +133,17 @@ class Measurement:
             },
         }
 
+    def hiding_sections(self) -> dict[str, Section]:
+        """An attribute hidden beside the identity, by the default rule and by the paper's."""
+        return {
+            f"hide identity and {name} ({rule})": partial(self._hidden_too, name, rule)
+            for rule in (DEFAULT_ATTRIBUTE_RULE, PAPER_RULE)
+            for name in DEFAULT_KEEP
+        }
+
     def thorough(self) -> Iterator[Named]:
-        """The figures of all :meth:`sections`."""
-        for section in self.sections().values():
+        """The figures of all :meth:`sections` and :meth:`hiding_sections`."""
+        for section in (*self.sections().values(), *self.hiding_sections().values()):
             yield from section()
 
     # ---- the parts
@@ -210,7 +220,7 @@ class Measurement:
             self.people.probes,
             hide=[name],
             keep=(),
-            attribute_rule="farthest",
+            attribute_rule=PAPER_RULE,
             recovery=True,
         )
         before, _ = self.judge.read(self.people.probes)
@@ -227,6 +237,24 @@ class Measurement:
         if len(kept) > 1:
             own = self._similarity(result, kept)[np.arange(len(kept)), kept]
             yield from self._recognized(f"hide {name} alone", own)
+
+    def _hidden_too(self, name: str, rule: str) -> Iterator[Named]:
+        """One attribute hidden beside the identity, the others kept: what a user would ask for."""
+        label = f"hide identity and {name} ({rule})"
+        others = [keyword for keyword in DEFAULT_KEEP if keyword != name]
+        result = self.anonymizer(
+            self.people.probes, hide=[*DEFAULT_HIDE, name], keep=others, attribute_rule=rule
+        )
+        values, _ = self.judge.read(result.images)
+        right = present(values, DEFAULT_KEEP) == self.people.truth(DEFAULT_KEEP)
+        released = _replaced(result)
+        own = DEFAULT_KEEP.index(name)
+        yield f"{label}: filled", share_figure(~released)
+        if not released.any():
+            return
+        yield f"{label}: {name} still right", share_figure(right[released, own])
+        kept = (right & released[:, None])[:, [DEFAULT_KEEP.index(o) for o in others]]
+        yield f"{label}: others preserved", mean_figure(kept.mean(axis=1))
 
     def _swapped_alone(self, name: str) -> Iterator[Named]:
         """One key feature from somebody else: what else comes along, which is what it leaks.

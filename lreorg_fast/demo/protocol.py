@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lreorg_fast.cdfnet import CDFNet
-from lreorg_fast.demo.figures import METHODS, Measurement, Named, Section
+from lreorg_fast.demo.figures import METHODS, PAPER_RULE, Measurement, Named, Section
 from lreorg_fast.demo.judge import Floats
 from lreorg_fast.evaluation import mean_figure
 from lreorg_fast.keywords import DEFAULT_HIDE, DEFAULT_KEEP
@@ -67,7 +67,7 @@ def joint(measurement: Measurement, attribute: str, recovered: bool) -> Iterator
         joint_label(attribute, recovered),
         hide=[*DEFAULT_HIDE, attribute],
         keep=others if recovered else (),
-        attribute_rule="farthest",
+        attribute_rule=PAPER_RULE,
     )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.privacy.arrays import Float64Array, face_feature, float32_table
 from lreorg_fast.privacy.labelled import KAnonymityFarthest
-from lreorg_fast.privacy.mechanisms import GroupMechanism, WindowRandomizedResponse
+from lreorg_fast.privacy.mechanisms import GroupMechanism, Uniform, WindowRandomizedResponse
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.privacy.replacement import Replacement
 
 ATTRIBUTE_RULES = {
+    "uniform": "epsilon = 0: the content is drawn evenly, whatever the face shows",
     "farthest": "hides from people, not from someone who knows the method",
     "randomized": (
         "epsilon-local differential privacy of the attribute's key feature: between any two faces "
@@ -22,17 +23,21 @@ ATTRIBUTE_RULES = {
     "neutral": "epsilon = 0: every face gets the same key feature for the attribute",
 }
 """Rule to its label."""
+_DRAWN = ("uniform", "randomized")
 
 
 class AttributeAnonymizer:
     """Replaces the key feature of one attribute by the mean feature of a content.
 
+    - ``uniform``: one of the contents, each equally likely. What the result shows says nothing
+      about the face, as far as the drawn content prevails over the rest of the latent.
     - ``farthest``: the farthest content (the paper's rule). Deterministic; with two contents it
       is a bijection and gives the original content away to anyone who knows the rule.
     - ``randomized``: k-ary randomized response on the nearest content: it is kept with
       probability e^epsilon / (e^epsilon + c - 1), otherwise another is drawn uniformly. Its
       epsilon adds to that of the identity.
-    - ``neutral``: the mean over contents, the same for every face.
+    - ``neutral``: the mean over contents, the same for every face. It asks the picture for no
+      content, so the rest of the latent decides: measured, it hides little.
 
     Nearest and farthest are by Euclidean distance, which does not change when all features share
     an offset, as features of one keyword do.
@@ -41,7 +46,8 @@ class AttributeAnonymizer:
         means: (c, dim) mean key feature of each content, c >= 2, torch or numpy.
         rule: a key of :data:`ATTRIBUTE_RULES`.
         epsilon: in [0, 20], required by ``randomized`` and refused by the others.
-        sampler: None (the operating system's generator) outside tests; only ``randomized`` draws.
+        sampler: None (the operating system's generator) outside tests; only ``uniform`` and
+            ``randomized`` draw.
 
     Raises:
         ConfigError: means not (c, dim), zero or not finite, an unknown rule, epsilon missing or
@@ -83,7 +89,8 @@ class AttributeAnonymizer:
     @property
     def guarantee(self) -> str:
         """One sentence: what a replacement guarantees, or does not."""
-        if self._rule == "randomized" and self._mechanism and not self._mechanism.sampler.secure:
+        drawn = self._rule in _DRAWN
+        if drawn and self._mechanism and not self._mechanism.sampler.secure:
             return self._mechanism.guarantee
         return ATTRIBUTE_RULES[self._rule]
 
@@ -94,7 +101,7 @@ class AttributeAnonymizer:
         return distances
 
     def replacement(self, feature: Any) -> Replacement:
-        """The replacement for one face. Every call of ``randomized`` is a new draw at full cost.
+        """The replacement for one face. Every call of a rule that draws is a new draw.
 
         Args:
             feature: (tokens, dim) or (dim,) key feature of the attribute, torch or numpy.
@@ -120,6 +127,8 @@ def _content_mechanism(
     if epsilon is not None:
         # k-ary randomized response is the window mechanism with the nearest rank as its window.
         return WindowRandomizedResponse(epsilon, contents, (1, 1), sampler)
+    if rule == "uniform":
+        return Uniform(contents, sampler)
     # The same function of the distances as the k-anonymity baseline.
     return KAnonymityFarthest(contents) if rule == "farthest" else None
 

@@ -234,6 +234,20 @@ class TestAttributes:
         table = anonymizer.mechanism.probabilities(anonymizer.distances(face))
         assert chisquare(counts, 6_000 * table).pvalue > 1e-6
 
+    def test_uniform_draws_every_content_equally_whatever_the_face(self):
+        anonymizer = AttributeAnonymizer(self.means, "uniform")
+        assert anonymizer.epsilon == 0.0
+        for face in self.means[:2]:
+            table = anonymizer.mechanism.probabilities(anonymizer.distances(face))
+            np.testing.assert_array_equal(table, np.full(len(self.means), 1 / len(self.means)))
+            replacements = [anonymizer.replacement(face) for _ in range(3_000)]
+            counts = np.bincount([replacement.group for replacement in replacements])
+            assert chisquare(counts, 3_000 * table).pvalue > 1e-6
+            for replacement in replacements[:10]:
+                np.testing.assert_array_equal(
+                    replacement.feature, self.means[replacement.group].astype(np.float32)
+                )
+
     def test_neutral_is_the_same_for_every_face(self):
         anonymizer = AttributeAnonymizer(self.means, "neutral")
         replacements = [anonymizer.replacement(face) for face in self.faces(0, 3)]
@@ -255,10 +269,9 @@ class TestAttributes:
         assert replacement.guarantee == ATTRIBUTE_RULES[rule]
         assert replacement.feature.shape == (3,)
 
-    def test_a_seeded_sampler_takes_the_guarantee_away(self, insecure):
-        anonymizer = AttributeAnonymizer(
-            self.means, "randomized", 1.0, sampler=InsecureTestSampler(0)
-        )
+    @pytest.mark.parametrize(("rule", "epsilon"), [("randomized", 1.0), ("uniform", None)])
+    def test_a_seeded_sampler_takes_the_guarantee_away(self, insecure, rule, epsilon):
+        anonymizer = AttributeAnonymizer(self.means, rule, epsilon, sampler=InsecureTestSampler(0))
         assert anonymizer.epsilon == math.inf
         assert anonymizer.guarantee.startswith("privacy: none")
 
@@ -279,7 +292,7 @@ class TestAttributes:
             (np.ones((1, 3)), "neutral", None, "means has shape"),
             (np.ones(3), "neutral", None, "means has shape"),
             (np.full((2, 3), np.nan), "neutral", None, "means holds NaN"),
-            (np.ones((2, 3)), "opposite", None, "one of farthest, randomized, neutral"),
+            (np.ones((2, 3)), "opposite", None, "one of uniform, farthest, randomized, neutral"),
             (np.ones((2, 3)), "randomized", None, "give one"),
             (np.ones((2, 3)), "farthest", 1.0, "leave it out"),
             (np.ones((2, 3)), "randomized", 21.0, "epsilon is"),
