@@ -6,9 +6,8 @@ The node and its inputs are described in docs/export.md; a TensorRT plugin follo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,7 +185,8 @@ class Passes:
     # ---- lanes: passes that run as one batch have an axis in front
 
     def _table(self, lanes: Sequence[Lane]) -> list[str]:
-        """By block the constants of add (D,) and of scale and shift (2 D,); (L, ..., D) of lanes."""
+        """By block the constants of add (D,) and of scale and shift (2 D,); several lanes have an
+        axis each, (L, 1, 1, ...)."""
         keywords = tuple(lane[0] for lane in lanes)
         if keywords not in self._tables:
             nodes, dim, blocks = self._nodes, self._sizes.dim, self._sizes.blocks
@@ -214,12 +214,13 @@ class Passes:
         ]
 
 
-def stored_blocks(graph: Graph, network: Network, products: str) -> list[Block]:
-    """Weights as initializers, laid out as the products read them."""
+def _stored_blocks(graph: Graph, network: Network, dtype: str, products: str) -> list[Block]:
+    """Weights as initializers of ``dtype``, laid out as the products read them."""
     arrays = {name: getattr(network.weights, name).double().numpy() for name in _WEIGHTS}
 
     def hold(name: str, array: Array) -> str:
-        return graph.constant(array.astype(numpy_dtype(products)), f"cdfnet/{name}")
+        held = graph.constant(array.astype(numpy_dtype(dtype)), f"cdfnet/{name}")
+        return held if dtype == products else graph.cast(held, products)
 
     def subnet(j: int, role: int) -> Subnet:
         at, half = (j, role), 0.5 if role == _SCALE else 1.0
@@ -290,64 +291,63 @@ def _sliced_blocks(nodes: Nodes, sizes: Network, stacked: dict[str, str]) -> lis
     ]
 
 
-class Emit(Protocol):
-    """Puts a program into a graph; inputs and outputs are (N, T, D) float32."""
+@dataclass(frozen=True)
+class Call:
+    """A program to be put into a graph.
 
-    def __call__(
-        self,
-        graph: Graph,
-        network: Network,
-        program: NumberedPlan,
-        inputs: Sequence[str],
-        constants: str,
-        dtype: str,
-    ) -> list[str]: ...
+    Attributes:
+        network: whose passes it consists of.
+        program: which passes.
+        inputs: values (N, T, D) float32, one for each input of the program.
+        constants: value (K, n, 3, D) float32: c(k) of the program's keywords.
+        dtype: how matrices are stored.
+    """
+
+    network: Network
+    program: NumberedPlan
+    inputs: Sequence[str]
+    constants: str
+    dtype: str
 
 
-def standard(
-    graph: Graph,
-    network: Network,
-    program: NumberedPlan,
-    inputs: Sequence[str],
-    constants: str,
-    dtype: str,
-) -> list[str]:
-    """As ordinary nodes; products read copies of the streams rounded to ``dtype``."""
+def _standard(graph: Graph, call: Call) -> list[str]:
+    """As ordinary nodes; products read copies of the streams rounded to the matrices' type."""
+    return _ordinary(graph, call, call.dtype)
+
+
+def exact(graph: Graph, call: Call) -> list[str]:
+    """As ordinary nodes; products read and give float32 however matrices are stored."""
+    return _ordinary(graph, call, "float32")
+
+
+def _ordinary(graph: Graph, call: Call, products: str) -> list[str]:
     with graph.scope("cdfnet"):
-        blocks = stored_blocks(graph, network, dtype)
-        return Passes(graph, network, blocks, constants, dtype).run(program, inputs)
+        blocks = _stored_blocks(graph, call.network, call.dtype, products)
+        passes = Passes(graph, call.network, blocks, call.constants, products)
+        return passes.run(call.program, call.inputs)
 
 
-def plugin(
-    graph: Graph,
-    network: Network,
-    program: NumberedPlan,
-    inputs: Sequence[str],
-    constants: str,
-    dtype: str,
-) -> list[str]:
-    """As one node with its local function; matrices are stored as ``dtype``."""
-    names = [f"value_{i}" for i in range(len(inputs))]
+def _plugin(graph: Graph, call: Call) -> list[str]:
+    """As one node with its local function, which computes as :func:`exact` does."""
+    names = [f"value_{i}" for i in range(len(call.inputs))]
     body = Nodes(graph.opset)
-    blocks = _sliced_blocks(body, network, {name: name for name in _WEIGHTS})
-    passes = Passes(body, network, blocks, "constants", "float32")
-    outputs = passes.run(program, names)
+    blocks = _sliced_blocks(body, call.network, {name: name for name in _WEIGHTS})
+    outputs = Passes(body, call.network, blocks, "constants", "float32").run(call.program, names)
     graph.include(body.function(OP, [*names, "constants", *_WEIGHTS], outputs, _ATTRIBUTES))
-    stored = network.weights.contiguous()
     weights = []
     for name in _WEIGHTS:
-        narrow = dtype if name in Weights.MATRICES else "float32"
-        array = getattr(stored, name).numpy().astype(numpy_dtype(narrow))
+        dtype = call.dtype if name in Weights.MATRICES else "float32"
+        array = getattr(call.network.weights, name).numpy().astype(numpy_dtype(dtype))
         weights.append(graph.constant(array, f"cdfnet/{name}"))
     return graph.add_many(
         OP,
-        [*inputs, constants, *weights],
+        [*call.inputs, call.constants, *weights],
         len(outputs),
         domain=DOMAIN,
         plugin_namespace=PLUGIN_NAMESPACE,
         plugin_version=PLUGIN_VERSION,
-        clamp=network.clamp,
-        program=encoded(program),
+        clamp=call.network.clamp,
+        program=encoded(call.program),
     )
 
 
@@ -361,4 +361,4 @@ def encoded(program: NumberedPlan) -> list[int]:
     return [int(i) for i in (*head, len(steps), *itertools.chain.from_iterable(steps))]
 
 
-FORMS: dict[str, Emit] = {"standard": standard, "plugin": plugin}
+FORMS: dict[str, Callable[[Graph, Call], list[str]]] = {"standard": _standard, "plugin": _plugin}

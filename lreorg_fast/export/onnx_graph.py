@@ -105,12 +105,8 @@ class Nodes:
     def constant(self, array: Array, name: str | None = None) -> str:
         """A constant value; equal ones without a name are made once."""
         array = np.asarray(array, order="C")
-        # float16 and bfloat16 are hashed as what they are: some types have no buffer.
-        key = (
-            str(array.dtype),
-            array.shape,
-            hashlib.sha256(array.reshape(-1).view(np.uint8)).digest(),
-        )
+        raw: Any = array.reshape(-1).view(np.uint8)  # bfloat16 has no buffer of its own
+        key = (str(array.dtype), array.shape, hashlib.sha256(raw).digest())
         if name is None and key in self._constants:
             return self._constants[key]
         made = self._hold(array, name or self._name("constant"))
@@ -174,16 +170,16 @@ class Graph(Nodes):
         self._outputs: list[tuple[str, Any]] = []
         self._functions: list[Any] = []
 
-    def input(self, name: str, shape: Shape, dtype: Any = np.float32) -> str:
-        self._inputs.append(self._info(name, shape, dtype))
+    def input(self, name: str, shape: Shape, dtype: Any = np.float32, doc: str = "") -> str:
+        self._inputs.append(self._info(name, shape, dtype, doc))
         return name
 
-    def output(self, name: str, value: str, shape: Shape) -> None:
+    def output(self, name: str, value: str, shape: Shape, doc: str = "") -> None:
         """``value`` leaves as ``name``, float32."""
         self._nodes.append(
             self._onnx.helper.make_node("Identity", [value], [name], name=f"output/{name}")
         )
-        self._outputs.append((name, self._info(name, shape, np.float32)))
+        self._outputs.append((name, self._info(name, shape, np.float32, doc)))
 
     def include(self, function: Any) -> None:
         """A local function that nodes of this graph call."""
@@ -225,10 +221,10 @@ class Graph(Nodes):
         self._initializers[name] = self._onnx.numpy_helper.from_array(array, name)
         return name
 
-    def _info(self, name: str, shape: Shape, dtype: Any) -> Any:
+    def _info(self, name: str, shape: Shape, dtype: Any, doc: str) -> Any:
         helper = self._onnx.helper
         return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape)
+            name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape), doc
         )
 
 
