@@ -36,7 +36,7 @@ def onnx(
     stage: str = OnnxOptions.stage,
     dtype: str = OnnxOptions.dtype,
     form: str = OnnxOptions.form,
-    opset: int = OnnxOptions.opset,
+    opset: int | None = None,
     batch: int | None = None,
     hide: Iterable[str] | None = None,
     keep: Iterable[str] | None = None,
@@ -60,7 +60,7 @@ def onnx(
             latents, streams, styles and the sum of the picture are float32 in every file.
         form: ``standard`` (ordinary operators), or ``plugin``: the reorganization is one node
             with a local function.
-        opset: 18 to 24; bfloat16 from 22.
+        opset: 18 to 24, bfloat16 from 22; None is 20, or 22 for bfloat16.
         batch: number of faces of a call; None leaves it open.
         hide: keywords to anonymize, in order; identity if None.
         keep: keywords to recover, in order; gender, age, expression and makeup if None.

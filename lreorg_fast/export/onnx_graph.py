@@ -20,6 +20,7 @@ from lreorg_fast.errors import ConfigError, MissingExtra
 DTYPES = ("float32", "float16", "bfloat16")
 # Below 18 reductions take their axes elsewhere; 24 is the newest that was tried (onnxruntime 1.32).
 OPSETS = range(18, 25)
+DEFAULT_OPSET = 20
 # The first opset whose convolutions take bfloat16.
 _BFLOAT16_OPSET = 22
 DOMAIN = "lreorg"
@@ -42,20 +43,28 @@ def onnx_package() -> Any:
     return onnx
 
 
-def check_types(dtype: str, opset: int) -> None:
-    """ConfigError unless files of this dtype and opset can be written."""
+def checked_opset(dtype: str, opset: int | None) -> int:
+    """The opset of a file with this dtype; None is 20, which TensorRT 10 reads, or what the dtype needs.
+
+    Raises:
+        ConfigError: no such dtype or opset, or one that does not have the dtype.
+    """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}")
+    least = _BFLOAT16_OPSET if dtype == "bfloat16" else OPSETS[0]
+    if opset is None:
+        return max(least, DEFAULT_OPSET)
     if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
         raise ConfigError(
-            f"opset is {opset!r}, but must be a number from {OPSETS[0]} to {OPSETS[-1]}; 20 is "
-            "read by TensorRT 10 and onnxruntime 1.18 and later"
+            f"opset is {opset!r}, but must be a number from {OPSETS[0]} to {OPSETS[-1]}; leave it "
+            f"out for {DEFAULT_OPSET}"
         )
-    if dtype == "bfloat16" and opset < _BFLOAT16_OPSET:
+    if opset < least:
         raise ConfigError(
-            f"opset is {opset}, but dtype 'bfloat16' needs {_BFLOAT16_OPSET} or later, where "
-            "convolutions take it; raise opset or choose float16"
+            f"opset is {opset}, but dtype '{dtype}' needs {least} or later, where convolutions "
+            "take it; raise opset or choose float16"
         )
+    return opset
 
 
 def numpy_dtype(dtype: str) -> Any:

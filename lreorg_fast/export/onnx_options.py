@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.export.onnx_cdfnet import FORMS
-from lreorg_fast.export.onnx_graph import check_types
+from lreorg_fast.export.onnx_graph import checked_opset
 from lreorg_fast.keywords import DEFAULT_HIDE, DEFAULT_KEEP, check_selection
 from lreorg_fast.log import once
 
@@ -56,7 +56,7 @@ class OnnxOptions:
     stage: str = "pipeline"
     dtype: str = "float32"
     form: str = "standard"
-    opset: int = 20
+    opset: int | None = None
     batch: int | None = None
     hide: Iterable[str] | None = None
     keep: Iterable[str] | None = None
@@ -66,7 +66,7 @@ class OnnxOptions:
     def __post_init__(self) -> None:
         _check_choice("stage", self.stage, STAGES)
         _check_choice("form", self.form, FORMS)
-        check_types(self.dtype, self.opset)
+        object.__setattr__(self, "opset", checked_opset(self.dtype, self.opset))
         if self.batch is not None and (
             isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1
         ):
@@ -74,6 +74,11 @@ class OnnxOptions:
                 f"batch is {self.batch!r}, but must be a number of faces from 1, or None for any"
             )
         self._refuse_idle()
+
+    @property
+    def chosen_opset(self) -> int:
+        assert self.opset is not None
+        return self.opset
 
     @property
     def passes(self) -> str | None:

@@ -22,7 +22,7 @@ from lreorg_fast.errors import BundleError
 from lreorg_fast.export.onnx_cdfnet import FORMS, Call, Network, exact
 from lreorg_fast.export.onnx_encoder import EncoderNodes
 from lreorg_fast.export.onnx_generator import GeneratorNodes
-from lreorg_fast.export.onnx_graph import Graph
+from lreorg_fast.export.onnx_graph import DEFAULT_OPSET, Graph
 from lreorg_fast.export.onnx_options import STAGES, OnnxOptions, Selection
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.weights.bundle import Bundle
@@ -89,7 +89,7 @@ def stage_model(networks: Networks, options: OnnxOptions) -> Any:
         MissingExtra: onnx is not installed.
     """
     stage = STAGES[options.stage]
-    graph = Graph(options.opset, options.batch)
+    graph = Graph(options.chosen_opset, options.batch)
     facts = {"stage": options.stage, "dtype": options.dtype}
     if stage.encodes:
         size = networks.encoder.config.input_size
@@ -129,7 +129,7 @@ def plan_model(network: Network, table: NDArray[np.float32], of: Plan, dtype: st
         of: the plan.
         dtype: how matrices are stored; products are float32 with each.
     """
-    graph = Graph(OnnxOptions.opset)
+    graph = Graph(DEFAULT_OPSET)
     shape = (graph.batch, 1, network.dim)
     inputs = [graph.input(f"value_{i}", shape) for i in range(len(of.inputs))]
     program = number(of, {name: i for i, name in enumerate(of.keywords)})
