@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "weights": BOTTOM | {"cdfnet", "models"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
-    "export": MIDDLE,
+    "export": MIDDLE | {"verification"},
 }
 
 
