@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
   int count = 0;
   for (const std::vector<Test>* suite :
        {&packed_tests, &executor_tests, &team_tests, &cuda_primitive_tests, &cuda_reorganize_tests,
-        &cuda_reorganize_tests_sm80}) {
+        &cuda_reorganize_tests_sm80, &cuda_repack_tests, &tensorrt_tests}) {
     for (const Test& test : *suite) {
       if (argc > 1 && !chosen(test, argv[1])) continue;
       std::printf("%s ... ", test.name);

@@ -19,6 +19,29 @@ using Single = Precision<Bfloat16, 3, 3>;
 
 inline const char* const kRoleNamesOfCuda[] = {"add", "scale", "shift"};
 
+template <class P>
+double kept(double value) {
+  float rest = static_cast<float>(value);
+  double sum = 0;
+  for (int plane = 0; plane < P::kWeightPlanes; ++plane) {
+    const float part = to_float(to_bits(rest, typename P::Kind{}), typename P::Kind{});
+    sum += part;
+    rest -= part;
+  }
+  return sum;
+}
+
+// Weights as a precision keeps them.
+template <class P>
+Network kept(const Network& network) {
+  Network result = network;
+  for (auto& [name, values] : result.tensors) {
+    if (name.find("bias") != std::string::npos) continue;
+    for (double& value : values) value = kept<P>(value);
+  }
+  return result;
+}
+
 // All weights of a group.
 template <class P>
 class Packer {

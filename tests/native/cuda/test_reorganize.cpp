@@ -15,29 +15,6 @@ using namespace lreorg::cuda;
 using emulator::emulate;
 using emulator::Launch;
 
-template <class P>
-double kept(double value) {
-  float rest = static_cast<float>(value);
-  double sum = 0;
-  for (int plane = 0; plane < P::kWeightPlanes; ++plane) {
-    const float part = to_float(to_bits(rest, typename P::Kind{}), typename P::Kind{});
-    sum += part;
-    rest -= part;
-  }
-  return sum;
-}
-
-// Weights as a precision keeps them.
-template <class P>
-Network kept(const Network& network) {
-  Network result = network;
-  for (auto& [name, values] : result.tensors) {
-    if (name.find("bias") != std::string::npos) continue;
-    for (double& value : values) value = kept<P>(value);
-  }
-  return result;
-}
-
 // Two keywords: residual 0 and key feature 1 of the input in one step, a fusion with a given
 // feature, then the same recovery as in a reorganization.
 constexpr int kInputs = 2;
