@@ -25,6 +25,7 @@ _SUBMODULES = (
     "cdfnet",
     "errors",
     "evaluation",
+    "export",
     "faces",
     "keywords",
     "media",

@@ -10,20 +10,17 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lreorg_fast.cdfnet import CDFNet, Engine
-from lreorg_fast.cdfnet import compile as compile_engine
+from lreorg_fast.cdfnet import Engine
 from lreorg_fast.errors import BundleError, ConfigError, LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
-from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
-from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
@@ -33,6 +30,7 @@ from lreorg_fast.privacy import (
 )
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.result import FaceResult, RecoveryKey, Result
+from lreorg_fast.runtimes import Request, start
 from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
 from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
@@ -63,7 +61,7 @@ class Anonymizer:
     """Anonymizes aligned faces with the networks of one bundle.
 
     Made by :meth:`load`. Safe to share between threads; ``ledger`` counts what every person-track
-    has cost since it was made.
+    has cost since it was made, ``precision`` is that of the generator (on a CPU the encoder too).
     """
 
     def __init__(
@@ -74,18 +72,12 @@ class Anonymizer:
         backend: str = "auto",
         dtype: str = "bfloat16",
         precision: str = "auto",
+        runtime: str = "torch",
         ledger: Ledger | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = _checked_device(device)
         self.ledger = ledger if ledger is not None else Ledger()
-        self._network_dtype = network_dtype(precision, self.device)
-        generator = cast(StyleGAN2Generator, self._part("generator"))
-        encoder = cast(E4EEncoder, self._part("encoder"))
-        prepared = self.device.type == "cpu"
-        self.generator = inference_generator(generator, self._network_dtype)
-        self.encoder = prepare_encoder(encoder, self._network_dtype) if prepared else encoder
-        self.verification = Verification(bundle, self._part, self.encoder, self.generator)
         tables = bundle.tensors("tables")
         self.keywords: dict[str, Keyword] = {k.name: k for k in bundle.manifest.keywords}
         self.codebook = Codebook(
@@ -97,8 +89,12 @@ class Anonymizer:
             if keyword.contents
         }
         features = {n: _table(tables, f"keyword.{n}").to(self.device) for n in self.keywords}
-        net = cast(CDFNet, self._part("cdfnet"))
-        self.engine: Engine = compile_engine(net, features, backend=backend, dtype=dtype)
+        running = start(runtime, Request(bundle, features, self.device, backend, dtype, precision))
+        self.runtime = runtime
+        self.precision = running.precision
+        self.encoder, self.generator = running.encoder, running.generator
+        self.engine: Engine = running.engine
+        self.verification = Verification(bundle, self._part, self.encoder, self.generator)
         self._numbers = itertools.count()
 
     @classmethod
@@ -110,6 +106,7 @@ class Anonymizer:
         backend: str = "auto",
         dtype: str = "bfloat16",
         precision: str = "auto",
+        runtime: str = "torch",
         ledger: Ledger | None = None,
     ) -> Anonymizer:
         """Open a bundle folder, or the packaged one by the name ``"demo"``.
@@ -121,12 +118,16 @@ class Anonymizer:
             precision: of the generator and, on a CPU, the encoder: ``float32``, ``bfloat16`` or
                 ``auto``, see :func:`lreorg_fast.models.inference.network_dtype`. All other
                 networks run in float32 with each.
+            runtime: what runs encoder, reorganization and generator: ``torch``, or ``onnx``:
+                what :func:`lreorg_fast.export.onnx` writes, in onnxruntime on the CPU, with
+                precision ``float32`` (``auto``) or ``float16``. Draws and checks are the same.
             ledger: counts epsilon per track; a new one without a budget if None.
 
         Raises:
             BundleError: the bundle is missing, damaged or incomplete.
-            ConfigError, BackendUnavailable: device, backend, dtype or precision cannot be used
-                here.
+            ConfigError, BackendUnavailable: device, backend, dtype, precision or runtime cannot be
+                used here.
+            MissingExtra: runtime ``onnx`` without onnx or onnxruntime.
         """
         return cls(
             open_bundle(bundle),
@@ -134,18 +135,15 @@ class Anonymizer:
             backend=backend,
             dtype=dtype,
             precision=precision,
+            runtime=runtime,
             ledger=ledger,
         )
 
     @property
-    def precision(self) -> str:
-        """In which the generator (on a CPU the encoder too) runs: ``float32`` or ``bfloat16``."""
-        return str(self._network_dtype).removeprefix("torch.")
-
-    @property
     def resolution(self) -> int:
         """Side length in pixels of the faces that the generator makes."""
-        return self.generator.resolution
+        resolution: int = self.generator.resolution
+        return resolution
 
     def resolve(self, settings: Settings, sampler: Sampler | None = None) -> ResolvedSettings:
         """Check settings against this bundle before any picture is read.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lreorg_fast.cli.options import keyword_names
 from lreorg_fast.cli.terminal import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
     from lreorg_fast.batch import BatchReport
 
 _MOST_ROWS = 20  # a longer run is summed up; --report and --json have every file
-
-
-def _names(
-    _context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    """Comma-separated keywords; ``--keep none`` is the empty list."""
-    if value is None:
-        return None
-    if parameter.name == "keep" and value == "none":
-        return ()
-    return tuple(name.strip() for name in value.split(","))
 
 
 EXAMPLES = """\b
@@ -54,13 +44,13 @@ Examples:
 )
 @click.option(
     "--hide",
-    callback=_names,
+    callback=keyword_names,
     metavar="A,B",
     help="Keywords to anonymize, in order.  [default: identity]",
 )
 @click.option(
     "--keep",
-    callback=_names,
+    callback=keyword_names,
     metavar="A,B|none",
     help="Keywords to recover from the original, in order.  "
     "[default: gender,age,expression,makeup without those that are hidden]",

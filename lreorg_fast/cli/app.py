@@ -95,9 +95,9 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, train, weights
+    from lreorg_fast.cli import anonymize, bundle, demo, doctor, export, train, weights
 
-    groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
+    groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle, export.export)
     for verb in (demo.demo, anonymize.anonymize, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
