@@ -44,8 +44,7 @@ OPTIONAL = (
     Optional("open_clip", "open_clip_torch", "train", "CLIP, for training and new keywords"),
     Optional("sklearn", "scikit-learn", "train", "clustering of the codebook, evaluation"),
     Optional("onnx", "onnx", "export", "ONNX export"),
-    Optional("onnxruntime", "onnxruntime", "export", "running exported networks"),
-    Optional("onnxscript", "onnxscript", "export", "ONNX export by torch"),
+    Optional("onnxruntime", "onnxruntime", "export", "runtime='onnx'"),
     Optional("tensorrt", "tensorrt", None, "TensorRT engines on NVIDIA GPUs"),
     Optional("triton", "triton", None, "Triton kernels; comes with torch for CUDA"),
 )

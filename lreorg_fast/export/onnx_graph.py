@@ -44,7 +44,7 @@ def onnx_package() -> Any:
 
 
 def checked_opset(dtype: str, opset: int | None) -> int:
-    """The opset of a file with this dtype; None is 20, which TensorRT 10 reads, or what the dtype needs.
+    """The opset of a file with this dtype; None is 20, or what the dtype needs.
 
     Raises:
         ConfigError: no such dtype or opset, or one that does not have the dtype.

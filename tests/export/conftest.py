@@ -1,9 +1,8 @@
-"""A pretended TensorRT and GPU, for tests of what is around a build or a call."""
+"""Bundles, sessions and a pretended TensorRT that the export's tests share."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,52 +12,45 @@ from typing import Any
 import pytest
 import torch
 import trt_fake
+from bundles import toy_bundle
+from onnx_runs import Run, session_of
+from trt_machine import CPU, FakeCuda, Machine
 
-from lreorg_fast.export import trt_identity, trt_runtime
-
-CPU = torch.device("cpu")
-
-
-@dataclasses.dataclass
-class FakeCuda:
-    """Streams that a test chooses, on the CPU; a "graph" launches again with what it was given."""
-
-    device: torch.device = CPU
-    current: int = 1
-    is_capturing: bool = False
-    replays: int = 0
-
-    def stream(self) -> int:
-        return self.current
-
-    def capturing(self) -> bool:
-        return self.is_capturing
-
-    def capture(self, launch: Callable[[int], None]) -> Callable[[], None]:
-        launch(99)
-
-        def replay() -> None:
-            self.replays += 1
-            launch(self.current)
-
-        return replay
+from lreorg_fast.export import trt_runtime
+from lreorg_fast.export.onnx_options import OnnxOptions
+from lreorg_fast.export.onnx_stages import Networks, stage_model
+from lreorg_fast.export.trt_identity import Gpu
+from lreorg_fast.weights import open_bundle
+from lreorg_fast.weights.bundle import Bundle
 
 
-@dataclasses.dataclass
-class Machine:
-    """What the tests may change of the machine.
+@pytest.fixture(scope="session")
+def demo() -> Networks:
+    return Networks(open_bundle("demo"))
 
-    Attributes:
-        world: of the pretended TensorRT.
-        cuda: of the pretended runs.
-        gpu: what the GPU says that it is.
-        install: makes ``import tensorrt`` give a version, or fail for None.
-    """
 
-    world: trt_fake.World
-    cuda: FakeCuda
-    gpu: SimpleNamespace
-    install: Callable[[str | None], None]
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return open_bundle(toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+@pytest.fixture(scope="session")
+def toys(toy: Bundle) -> Networks:
+    return Networks(toy)
+
+
+@pytest.fixture(scope="session")
+def exported() -> Callable[..., Run]:
+    """``exported(networks, stage=..., ...)``: a session of a stage, made once for all tests."""
+    made: dict[Any, Run] = {}
+
+    def session(networks: Networks, **options: Any) -> Run:
+        key = (id(networks), repr(sorted(options.items())))
+        if key not in made:
+            made[key] = session_of(stage_model(networks, OnnxOptions(**options)))
+        return made[key]
+
+    return session
 
 
 @pytest.fixture
@@ -79,7 +71,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setattr(trt_runtime, "TorchCuda", lambda device: cuda)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LREORG_TENSORRT_PLUGIN", str(tmp_path / "none.so"))
-    assert trt_identity.Gpu.of(CPU).multiprocessors == 132
+    assert Gpu.of(CPU).multiprocessors == 132
     return Machine(world, cuda, gpu, install)
 
 
