@@ -27,6 +27,7 @@ from lreorg_fast.export.trt import Built, refit, tensorrt
 from lreorg_fast.export.trt_api import tensorrt_package
 from lreorg_fast.export.trt_identity import Gpu, Identity, read_identity, sidecar
 from lreorg_fast.export.trt_options import BuildOptions, Profile, as_profile
+from lreorg_fast.weights.bundle import Bundle
 
 Write = Callable[..., Path]
 
@@ -398,3 +399,27 @@ def test_profiles_are_read_from_numbers() -> None:
 
 def test_the_package_is_the_pretended_one(machine: Any) -> None:
     assert tensorrt_package().__version__ == "11.4.0.106"
+
+
+# ---- bundles
+
+
+@pytest.mark.parametrize(
+    ("stage", "needs_plugin"), [("cdfnet", True), ("generator", False), ("pipeline", True)]
+)
+def test_a_bundle_is_exported_first(
+    machine: Any, toy: Bundle, tmp_path: Path, library: Path, stage: str, needs_plugin: bool
+) -> None:
+    built = tensorrt(toy, tmp_path / "e.engine", stage=stage, profiles=[(1, 2, 4)])
+    plan = plan_of(built)
+    assert plan["needs_plugin"] == needs_plugin
+    faces = {tuple(shape[0] for shape in shapes) for shapes in plan["profiles"][0].values()}
+    assert faces == {(1, 2, 4)}
+    assert all(shape[0] == -1 for _, shape in plan["inputs"])
+    # Files come out the same, so the cache knows what was exported again.
+    assert tensorrt(toy, tmp_path / "f.engine", stage=stage, profiles=[(1, 2, 4)]).cached
+    assert not tensorrt(
+        toy, tmp_path / "g.engine", stage=stage, profiles=[(1, 2, 4)], dtype="float16"
+    ).cached
+    with pytest.raises(ConfigError, match="stage"):
+        tensorrt(toy, tmp_path / "h.engine", stage="none")
