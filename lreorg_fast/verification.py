@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from lreorg_fast.models.views import encoded, recognized, squared_error
 from lreorg_fast.weights.bundle import Bundle
-
-DETECTOR = "attributes"
-RECOGNIZER = "identity:training"
+from lreorg_fast.weights.parts import DETECTOR, RECOGNIZER
 
 
 class Evidence(Protocol):

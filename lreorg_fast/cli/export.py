@@ -34,8 +34,8 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--stage", metavar="NAME",
-    help="encoder, cdfnet, generator, pipeline; or one of its parts: analysis, key, rendering.  "
-    "[default: pipeline]",
+    help="encoder, cdfnet, generator, pipeline; or one of its parts: analysis, key, rendering, "
+    "recognizer, detector.  [default: pipeline]",
 )  # fmt: skip
 @click.option(
     "--dtype", metavar="NAME",

@@ -14,13 +14,14 @@ import lreorg_fast
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.export.onnx_graph import onnx_package
 from lreorg_fast.export.onnx_options import OnnxOptions
-from lreorg_fast.export.onnx_stages import Networks, stage_model
+from lreorg_fast.export.onnx_stages import JUDGES, Networks, stage_model
 from lreorg_fast.files import atomic_file, atomic_folder, check_folder_target, check_target
 from lreorg_fast.weights.bundle import Bundle
 
 SUFFIX = ".onnx"
 MANIFEST = "export.json"
 _WHAT = "an export"
+_LIMITS = "verify."  # in a bundle's calibration: what the checks of the pipeline compare with
 
 
 class HasBundle(Protocol):
@@ -55,7 +56,8 @@ def onnx(
             replacements are drawn.
         stage: ``encoder``, ``cdfnet``, ``generator``, ``pipeline``; or one of the pipeline's
             parts: ``analysis`` (picture to latent and key feature), ``key`` (key feature of the
-            last of several hidden keywords), ``rendering`` (latent and replacements to picture).
+            last of several hidden keywords), ``rendering`` (latent and replacements to picture),
+            ``recognizer`` and ``detector`` (what verifies a picture).
         dtype: of maps and matrices: ``float32``, ``float16`` or ``bfloat16``. Inputs, outputs,
             latents, streams, styles and the sum of the picture are float32 in every file.
         form: ``standard`` (ordinary operators), or ``plugin``: the reorganization is one node
@@ -113,6 +115,11 @@ def _write_folder(
             "version": 1,
             "lreorg_fast": lreorg_fast.__version__,
             "bundle": {"name": manifest.name, "license": manifest.license},
+            "limits": {
+                name: value
+                for name, value in manifest.calibration.items()
+                if name.startswith(_LIMITS)
+            },
             "files": entries,
         }
         with atomic_file(folder / MANIFEST) as stream:
@@ -127,22 +134,27 @@ def _parts(networks: Networks, options: OnnxOptions) -> Iterator[tuple[str, Onnx
         return
     selection = options.resolve(networks.keywords, networks.dim)
     drawn = [name for name in selection.hide if name not in selection.baked]
+    without = dataclasses.replace(options, keep=None, keep_input=False, replace={})
+    alone = dataclasses.replace(without, stage="generator", form="standard", hide=None)
+    first = selection.hide[0]
     if not drawn:
         yield "pipeline", options
-        return
-    first = selection.hide[0]
-    without = dataclasses.replace(options, keep=None, keep_input=False, replace={})
     if first in drawn:
         yield "analysis", dataclasses.replace(without, stage="analysis", hide=(first,))
     else:
-        yield "encoder", dataclasses.replace(without, stage="encoder", form="standard", hide=None)
+        yield "encoder", dataclasses.replace(alone, stage="encoder")
+    yield "generator", alone
     for i, name in enumerate(selection.hide[1:], start=1):
         if name in drawn:
             before = selection.hide[: i + 1]
             baked = {k: v for k, v in selection.baked.items() if k in before}
             part = dataclasses.replace(without, stage="key", hide=before, replace=baked)
             yield f"key_{name}", part
-    yield "rendering", dataclasses.replace(options, stage="rendering")
+    if drawn:
+        yield "rendering", dataclasses.replace(options, stage="rendering")
+    for kind, role in JUDGES.items():
+        if role in networks.bundle.manifest.parts:
+            yield kind, dataclasses.replace(alone, stage=kind, dtype="float32")
 
 
 def _write(model: Any, target: Path, overwrite: bool) -> None:

@@ -27,11 +27,13 @@ class Stage:
         passes: of CDFNet: ``reorganize``, ``key`` (the key feature of the last hidden keyword),
             or None.
         renders: it gives pictures.
+        judges: it is one of the networks that verify a picture, and nothing else.
     """
 
     encodes: bool
     passes: Literal["reorganize", "key"] | None
     renders: bool
+    judges: Literal["recognizer", "detector"] | None = None
 
 
 STAGES: dict[str, Stage] = {
@@ -43,6 +45,8 @@ STAGES: dict[str, Stage] = {
     "analysis": Stage(True, "key", False),
     "key": Stage(False, "key", False),
     "rendering": Stage(False, "reorganize", True),
+    "recognizer": Stage(True, None, False, "recognizer"),
+    "detector": Stage(True, None, False, "detector"),
 }
 
 
@@ -120,6 +124,11 @@ class OnnxOptions:
         return Selection(hidden, kept, baked, others)
 
     def _refuse_idle(self) -> None:
+        if STAGES[self.stage].judges is not None and self.dtype != "float32":
+            raise ConfigError(
+                f"dtype is '{self.dtype}', but the networks that verify run in float32 only; leave "
+                f"dtype out for stage '{self.stage}'"
+            )
         idle = {
             "form": self.passes is None and self.form != "standard",
             "hide": self.passes is None and self.hide is not None,

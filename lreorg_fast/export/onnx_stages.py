@@ -23,14 +23,16 @@ from lreorg_fast.export.onnx_cdfnet import FORMS, Call, Network, exact
 from lreorg_fast.export.onnx_encoder import EncoderNodes
 from lreorg_fast.export.onnx_generator import GeneratorNodes
 from lreorg_fast.export.onnx_graph import DEFAULT_OPSET, Graph
-from lreorg_fast.export.onnx_options import STAGES, OnnxOptions, Selection
+from lreorg_fast.export.onnx_judges import JudgeNodes
+from lreorg_fast.export.onnx_options import STAGES, OnnxOptions, Selection, Stage
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.weights.bundle import Bundle
-from lreorg_fast.weights.parts import load_part
+from lreorg_fast.weights.parts import DETECTOR, RECOGNIZER, load_part
 
 PICTURES = "RGB, [-1, 1], (N, 3, height, width); aligned faces"
 RENDERED = "RGB, about [-1, 1]; check that it is finite, then clip"
 LATENTS = "W+ latents, (N, rows, dim)"
+JUDGES = {"recognizer": RECOGNIZER, "detector": DETECTOR}
 
 
 class Networks:
@@ -59,6 +61,15 @@ class Networks:
     @property
     def dim(self) -> int:
         return self.folded.config.dim
+
+    def judge(self, role: str) -> Any:
+        """A network that verifies."""
+        return load_part(self.bundle, role)
+
+    @property
+    def resolution(self) -> int:
+        """Of the generator's pictures, without loading it."""
+        return int(self.bundle.part("generator").config["resolution"])
 
     @cached_property
     def rows(self) -> int:
@@ -91,25 +102,10 @@ def stage_model(networks: Networks, options: OnnxOptions) -> Any:
     stage = STAGES[options.stage]
     graph = Graph(options.chosen_opset, options.batch)
     facts = {"stage": options.stage, "dtype": options.dtype}
-    if stage.encodes:
-        size = networks.encoder.config.input_size
-        picture = graph.input("picture", (graph.batch, 3, size, size), doc=PICTURES)
-        latent = EncoderNodes(graph, networks.encoder, options.dtype).latents(picture)
+    if stage.judges is not None:
+        _judge(graph, networks, stage.judges)
     else:
-        latent = graph.input("latent", _latents(graph, networks), doc=LATENTS)
-    result = latent
-    if stage.passes is not None:
-        selection = options.resolve(networks.keywords, networks.dim)
-        facts |= _facts(options, selection)
-        if stage.encodes and not stage.renders:
-            graph.output("latent", latent, _latents(graph, networks), doc=LATENTS)
-        result = _Reorganization(graph, networks, options, selection).add(latent)
-    if stage.renders:
-        picture = GeneratorNodes(graph, networks.generator, options.dtype).picture(result)
-        size = networks.generator.resolution
-        graph.output("rendered", picture, (graph.batch, 3, size, size), doc=RENDERED)
-    elif stage.passes is None:
-        graph.output("latent", result, _latents(graph, networks), doc=LATENTS)
+        facts |= _faces(graph, networks, options, stage)
     manifest = networks.bundle.manifest
     about = {
         "lreorg_fast": lreorg_fast.__version__,
@@ -118,6 +114,43 @@ def stage_model(networks: Networks, options: OnnxOptions) -> Any:
         "domain": manifest.domain.description,
     }
     return graph.model(f"lreorg_{options.stage}", about | facts)
+
+
+def _faces(graph: Graph, networks: Networks, options: OnnxOptions, stage: Stage) -> dict[str, str]:
+    """Encoder, passes and generator, as far as the stage has them; gives facts for the file."""
+    facts: dict[str, str] = {}
+    shape = _latents(graph, networks)
+    if stage.encodes:
+        size = networks.encoder.config.input_size
+        picture = graph.input("picture", (graph.batch, 3, size, size), doc=PICTURES)
+        latent = EncoderNodes(graph, networks.encoder, options.dtype).latents(picture)
+        if not stage.renders:
+            graph.output("latent", latent, shape, doc=LATENTS)
+    else:
+        latent = graph.input("latent", shape, doc=LATENTS)
+    if stage.passes is not None:
+        selection = options.resolve(networks.keywords, networks.dim)
+        facts = _facts(options, selection)
+        latent = _Reorganization(graph, networks, options, selection).add(latent)
+    if stage.renders:
+        made = GeneratorNodes(graph, networks.generator, options.dtype).picture(latent)
+        graph.output("rendered", made, _pictures(graph, networks), doc=RENDERED)
+    return facts
+
+
+def _judge(graph: Graph, networks: Networks, kind: str) -> None:
+    """A network that verifies; pictures are of the generator's size, as the pipeline's are."""
+    network = networks.judge(JUDGES[kind])
+    size = networks.resolution
+    picture = graph.input("picture", _pictures(graph, networks), doc=PICTURES)
+    nodes = JudgeNodes(graph)
+    if kind == "detector":
+        doc = "logit: does the picture show a face of the bundle's kind"
+        graph.output("face", nodes.face(network, picture), (graph.batch,), doc=doc)
+        return
+    features = nodes.identity(network, picture, size)
+    doc = "unit features; the cosine of two tells whether they show one person"
+    graph.output("identity", features, (graph.batch, network.config.outputs), doc=doc)
 
 
 def plan_model(network: Network, table: NDArray[np.float32], of: Plan, dtype: str) -> Any:
@@ -137,6 +170,10 @@ def plan_model(network: Network, table: NDArray[np.float32], of: Plan, dtype: st
     for i, value in enumerate(exact(graph, call)):
         graph.output(f"result_{i}", value, shape)
     return graph.model("lreorg_plan", {})
+
+
+def _pictures(graph: Graph, networks: Networks) -> tuple[int | str, ...]:
+    return (graph.batch, 3, networks.resolution, networks.resolution)
 
 
 def _latents(graph: Graph, networks: Networks) -> tuple[int | str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
+from bundles import PERMISSIVE
 from click.testing import Result
 
 Run = Callable[..., Result]
@@ -44,10 +45,13 @@ def test_a_folder_with_a_manifest(run: Run, bundle: Path, tmp_path: Path) -> Non
     result = run("export", "onnx", bundle, "-o", tmp_path / "out")
     assert result.exit_code == 0
     written = [Path(line).name for line in result.stdout.splitlines()]
-    assert written == ["analysis.onnx", "rendering.onnx", "export.json"]
+    parts = ("analysis", "generator", "rendering", "recognizer", "detector")
+    assert written == [*(f"{part}.onnx" for part in parts), "export.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(written)
     described = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert [entry["file"] for entry in described["files"]] == written[:2]
+    assert [entry["file"] for entry in described["files"]] == written[:-1]
+    assert described["limits"] == {name: PERMISSIVE[name] for name in described["limits"]}
+    assert sorted(described["limits"]) == sorted(PERMISSIVE)
 
 
 def test_stage(export: Callable[..., Path]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx_runs import facts, features, pictures, session_of
+from onnx_runs import facts, features, pictures
 
 import lreorg_fast as lf
 from lreorg_fast.errors import BundleError, ConfigError, MissingExtra, OutputError
@@ -20,6 +20,8 @@ from lreorg_fast.export import onnx_files
 from lreorg_fast.export.baking import baked_features
 from lreorg_fast.export.onnx_stages import Networks
 from lreorg_fast.weights.bundle import Bundle
+
+JUDGES = ("recognizer", "detector")
 
 
 def names(folder: Path) -> list[str]:
@@ -43,14 +45,20 @@ def test_an_anonymizer_will_do(toy: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "files"),
     [
-        ({}, ["analysis", "rendering"]),
-        ({"hide": ("identity", "age", "color")}, ["analysis", "key_age", "key_color", "rendering"]),
+        ({}, ["analysis", "generator", "rendering", *JUDGES]),
+        (
+            {"hide": ("identity", "age", "color")},
+            ["analysis", "generator", "key_age", "key_color", "rendering", *JUDGES],
+        ),
         (
             {"hide": ("identity", "age"), "replace": ("identity",)},
-            ["encoder", "key_age", "rendering"],
+            ["encoder", "generator", "key_age", "rendering", *JUDGES],
         ),
-        ({"hide": ("identity", "age"), "replace": ("age",)}, ["analysis", "rendering"]),
-        ({"replace": ("identity",)}, ["pipeline"]),
+        (
+            {"hide": ("identity", "age"), "replace": ("age",)},
+            ["analysis", "generator", "rendering", *JUDGES],
+        ),
+        ({"replace": ("identity",)}, ["pipeline", "encoder", "generator", *JUDGES]),
         ({"stage": "cdfnet"}, ["cdfnet"]),
     ],
 )
@@ -83,20 +91,26 @@ def test_a_folder_has_what_a_host_runs(
         assert "rendered" in given
 
 
-def test_a_host_that_draws(toy: Bundle, toys: Networks, tmp_path: Path) -> None:
-    """The folder, in onnxruntime, with a mechanism between its files."""
-    lf.export.onnx(toy, tmp_path / "out")
-    analysis = session_of(tmp_path / "out" / "analysis.onnx")(picture=pictures(toys, 2))
-    book = lf.privacy.Codebook(
-        *(toys.tables[f"codebook.{name}"].numpy() for name in ("means", "members"))
-    )
-    mechanism = lf.privacy.make_mechanism("window-rr", 1.0, book.num_groups)
-    anonymizer = lf.privacy.GroupIdentityAnonymizer(book, mechanism)
-    drawn = [anonymizer.replacement(key).feature for key in analysis["key_identity"]]
-    rendering = session_of(tmp_path / "out" / "rendering.onnx")
-    made = rendering(latent=analysis["latent"], replace_identity=np.stack(drawn))["rendered"]
-    assert made.shape == (2, 3, 32, 32)
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+
+
+def test_the_host_of_the_page(
+    demo: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code, as it stands there, lets faces through and stops what is no face."""
+    code = next(block for block in PAGE.read_text().split("```python\n") if "def verified" in block)
+    monkeypatch.chdir(tmp_path)
+    lf.export.onnx(demo.bundle, "exported")
+    faces = pictures(demo, 3).numpy()
+    faces[1] = 0.3  # a plain colour
+    given: dict[str, Any] = {"pictures": faces}
+    exec(code.split("```")[0], given)
+    released, made = given["released"], given["made"]
+    assert released.tolist() == [True, False, True]
     assert np.isfinite(made).all()
+    # A result that is the original is stopped by the recognizer.
+    assert not given["verified"](faces, faces, given["latent"]).any()
+    assert not given["verified"](faces, made * np.nan, given["latent"]).any()
 
 
 def test_nothing_is_overwritten_unasked(toy: Bundle, tmp_path: Path) -> None:
@@ -123,18 +137,16 @@ def test_an_export_that_fails_leaves_nothing(
 ) -> None:
     lf.export.onnx(toy, tmp_path / "out")
     before = (tmp_path / "out" / "rendering.onnx").read_bytes()
-    real, made = onnx_files.stage_model, []
+    real = onnx_files.stage_model
 
-    def second_fails(networks: Networks, options: Any) -> Any:
-        made.append(options.stage)
-        if len(made) == 2:
+    def last_fails(networks: Networks, options: Any) -> Any:
+        if options.stage == "detector":
             raise MemoryError
         return real(networks, options)
 
-    monkeypatch.setattr(onnx_files, "stage_model", second_fails)
+    monkeypatch.setattr(onnx_files, "stage_model", last_fails)
     with pytest.raises(MemoryError):
         lf.export.onnx(toy, tmp_path / "out", overwrite=True, keep=())
-    assert made == ["analysis", "rendering"]
     assert names(tmp_path) == ["out"]
     assert (tmp_path / "out" / "rendering.onnx").read_bytes() == before
 

@@ -18,6 +18,7 @@ from lreorg_fast.export.onnx_stages import Networks
 from lreorg_fast.models.pixels import to_pictures
 from lreorg_fast.pipeline import FILL_COLOUR
 from lreorg_fast.privacy import InsecureTestSampler, Ledger
+from lreorg_fast.runtimes import Request, start
 from lreorg_fast.weights.bundle import Bundle
 from tolerances import tolerance
 
@@ -204,12 +205,11 @@ def test_what_it_does_not_offer(toy: Bundle, settings: dict[str, str], sentence:
         lf.Anonymizer(toy, **{"runtime": "onnx", **settings})
 
 
-def test_another_device(toy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lreorg_fast.pipeline._checked_device", lambda _: torch.device("cuda", 0))
-    monkeypatch.setattr("lreorg_fast.pipeline._table", lambda tables, name: tables[name].float())
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_: self)
+def test_another_device(toy: Bundle) -> None:
+    """Without a GPU at hand the pipeline would refuse the device before."""
+    request = Request(toy, {}, torch.device("cuda", 0), "auto", "bfloat16", "auto")
     with pytest.raises(ConfigError, match="device is 'cuda:0', but runtime 'onnx' runs on the CPU"):
-        lf.Anonymizer(toy, runtime="onnx", device="cuda:0")
+        start("onnx", request)
 
 
 def test_onnxruntime_is_missing(toy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
