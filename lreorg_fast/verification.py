@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from lreorg_fast.models.views import encoded, recognized, squared_error
 from lreorg_fast.weights.bundle import Bundle
-from lreorg_fast.weights.parts import DETECTOR, RECOGNIZER
+
+DETECTOR = "attributes"
+RECOGNIZER = "identity:training"
 
 
 class Evidence(Protocol):

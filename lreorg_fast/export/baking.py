@@ -27,7 +27,7 @@ def baked_features(bundle: Bundle, texts: Iterable[str]) -> dict[str, NDArray[np
         bundle: whose tables hold the features.
         texts: each ``NAME=VALUE``: ``identity=GROUP``, the centre of that group of the codebook;
             ``KEYWORD=CONTENT``, the content's mean; ``KEYWORD=neutral``, the mean of all contents,
-            which is what the pipeline does without a rule.
+            as the rule of that name.
 
     Raises:
         ConfigError: a text of another form, an unknown keyword, group or content.

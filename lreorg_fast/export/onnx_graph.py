@@ -175,6 +175,7 @@ class Graph(Nodes):
         super().__init__(opset)
         self.batch: int | str = "batch" if batch is None else batch
         self._initializers: dict[str, Any] = {}
+        self._bytes: dict[str, int] = {}
         self._inputs: list[Any] = []
         self._outputs: list[tuple[str, Any]] = []
         self._functions: list[Any] = []
@@ -195,7 +196,7 @@ class Graph(Nodes):
         self._functions.append(function)
 
     def model(self, name: str, metadata: Mapping[str, str]) -> Any:
-        """The model, checked: full checker, strict shape inference.
+        """The model, checked: full checker, strict shape inference. The graph is used up by it.
 
         Raises:
             ConfigError: it would be larger than a file of this format can be.
@@ -203,9 +204,14 @@ class Graph(Nodes):
         onnx = self._onnx
         nodes = self.live([name for name, _ in self._outputs])
         used = {value for node in nodes for value in node.input}
-        held = [tensor for key, tensor in self._initializers.items() if key in used]
+        size = sum(self._bytes[key] for key in self._initializers if key in used)
+        if size >= _MOST_BYTES:
+            raise ConfigError(
+                f"the weights of {name} are {size / 2**30:.1f} GiB, but an ONNX file holds less "
+                "than 2 GiB; export its stages one by one, or in float16"
+            )
         graph = onnx.helper.make_graph(
-            nodes, name, self._inputs, [info for _, info in self._outputs], held
+            nodes, name, self._inputs, [info for _, info in self._outputs]
         )
         opsets = [onnx.helper.make_opsetid("", self.opset)]
         if self._functions:
@@ -218,16 +224,16 @@ class Graph(Nodes):
             ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
         )
         onnx.helper.set_model_props(model, dict(metadata))
-        if model.ByteSize() >= _MOST_BYTES:
-            raise ConfigError(
-                f"the {name} would be {model.ByteSize() / 2**30:.1f} GiB, but an ONNX file holds "
-                "less than 2 GiB; export its stages one by one, or in float16"
-            )
+        for key in list(self._initializers):
+            tensor = self._initializers.pop(key)  # one copy of all weights at a time
+            if key in used:
+                model.graph.initializer.append(tensor)
         onnx.checker.check_model(model, full_check=True)
         return model
 
     def _hold(self, array: Array, name: str) -> str:
         self._initializers[name] = self._onnx.numpy_helper.from_array(array, name)
+        self._bytes[name] = array.nbytes
         return name
 
     def _info(self, name: str, shape: Shape, dtype: Any, doc: str) -> Any:
@@ -237,4 +243,4 @@ class Graph(Nodes):
         )
 
 
-_MOST_BYTES = 2**31 - 2**20  # protobuf's limit, with room for what the checker adds
+_MOST_BYTES = 2**31 - 2**24  # protobuf's limit, with room for nodes and names

@@ -26,8 +26,9 @@ from lreorg_fast.export.onnx_graph import DEFAULT_OPSET, Graph
 from lreorg_fast.export.onnx_judges import JudgeNodes
 from lreorg_fast.export.onnx_options import STAGES, OnnxOptions, Selection, Stage
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
+from lreorg_fast.verification import DETECTOR, RECOGNIZER
 from lreorg_fast.weights.bundle import Bundle
-from lreorg_fast.weights.parts import DETECTOR, RECOGNIZER, load_part
+from lreorg_fast.weights.parts import load_part
 
 PICTURES = "RGB, [-1, 1], (N, 3, height, width); aligned faces"
 RENDERED = "RGB, about [-1, 1]; check that it is finite, then clip"

@@ -20,9 +20,6 @@ from lreorg_fast.weights.bundle import Bundle
 from lreorg_fast.weights.tensors import load_into
 
 LATENT_AVERAGE = "latent_avg"
-# Roles of the networks that verify a face; a bundle may have no detector.
-RECOGNIZER = "identity:training"
-DETECTOR = "attributes"
 
 
 @dataclass(frozen=True)

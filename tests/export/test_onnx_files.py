@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,14 @@ def test_a_missing_package_names_the_extra(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtra, match=r"pip install 'lreorg_fast\[export\]'"):
         lf.export.onnx(toy, tmp_path / "x.onnx", stage="encoder")
+
+
+def test_importing_it_needs_neither_torch_nor_onnx() -> None:
+    code = (
+        "import sys, lreorg_fast as lf; lf.export; "
+        "sys.exit(3 if {'torch', 'onnx', 'onnxruntime'} & set(sys.modules) else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_feature_may_be_a_tensor(toy: Bundle, tmp_path: Path) -> None:

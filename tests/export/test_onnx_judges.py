@@ -22,8 +22,9 @@ from lreorg_fast.models.adaface import AdaFaceConfig, AdaFaceNet
 from lreorg_fast.models.identity_view import arcface_view, view_matrices
 from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.views import recognized
+from lreorg_fast.verification import DETECTOR, RECOGNIZER
 from lreorg_fast.weights import open_bundle
-from lreorg_fast.weights.parts import DETECTOR, RECOGNIZER, load_part
+from lreorg_fast.weights.parts import load_part
 from tolerances import tolerance
 
 Exported = Callable[..., Callable[..., dict[str, np.ndarray]]]
