@@ -15,6 +15,7 @@ from lreorg_fast.errors import BackendUnavailable, ConfigError
 from lreorg_fast.export import trt_build, trt_plugin
 from lreorg_fast.export.onnx_files import SUFFIX as ONNX_SUFFIX
 from lreorg_fast.export.onnx_files import HasBundle, onnx
+from lreorg_fast.export.onnx_options import STAGES, OnnxOptions
 from lreorg_fast.export.trt_api import gpu, tensorrt_package
 from lreorg_fast.export.trt_identity import (
     SUFFIX,
@@ -86,7 +87,8 @@ def tensorrt(
             ``tensorrt`` in this package's cache, False none.
         device: "cuda", or a certain one.
         overwrite: replace an existing engine.
-        export: ``stage`` (default "pipeline"), ``dtype`` (default "bfloat16"), ``hide``,
+        export: ``stage`` (default "pipeline"), ``dtype`` (default "bfloat16"; networks that judge
+            are float32), ``hide``,
             ``keep``, ``replace``, ``keep_input``, ``batch`` and ``opset`` of
             :func:`lreorg_fast.export.onnx`; only where the source is no file.
 
@@ -201,9 +203,10 @@ def _check_export(source: Any, export: dict[str, Any]) -> None:
 def _export_options(export: dict[str, Any], plugin: str) -> dict[str, Any]:
     """For lf.export.onnx; a stage with CDFNet carries the plugin's node and its function."""
     options = {name: value for name, value in export.items() if value is not None}
-    options.setdefault("dtype", DEFAULT_DTYPE)
-    reorganizes = options.get("stage", "pipeline") not in ("encoder", "generator")
-    if plugin != "never" and reorganizes:
+    stage = STAGES.get(options.get("stage", OnnxOptions.stage))
+    if stage is None or stage.judges is None:  # networks that judge are float32
+        options.setdefault("dtype", DEFAULT_DTYPE)
+    if plugin != "never" and stage is not None and stage.passes is not None:
         options["form"] = "plugin"
     return options
 

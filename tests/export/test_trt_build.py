@@ -405,7 +405,8 @@ def test_the_package_is_the_pretended_one(machine: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "needs_plugin"), [("cdfnet", True), ("generator", False), ("pipeline", True)]
+    ("stage", "needs_plugin"),
+    [("cdfnet", True), ("generator", False), ("pipeline", True), ("analysis", True)],
 )
 def test_a_bundle_is_exported_first(
     machine: Any, toy: Bundle, tmp_path: Path, library: Path, stage: str, needs_plugin: bool
@@ -423,3 +424,9 @@ def test_a_bundle_is_exported_first(
     ).cached
     with pytest.raises(ConfigError, match="stage"):
         tensorrt(toy, tmp_path / "h.engine", stage="none")
+
+
+def test_networks_that_judge_are_float32(machine: Any, toy: Bundle, tmp_path: Path) -> None:
+    assert tensorrt(toy, tmp_path / "e.engine", stage="recognizer").identity.plugin is None
+    with pytest.raises(ConfigError, match="dtype"):
+        tensorrt(toy, tmp_path / "f.engine", stage="recognizer", dtype="bfloat16")

@@ -42,6 +42,15 @@ def test_the_plugin_compiles_with_the_real_headers(headers: Path, tmp_path: Path
     trt_standin.build_libraries(tmp_path, headers, 99)
 
 
+@pytest.mark.skipif(not HEADERS, reason=WITHOUT)
+@pytest.mark.parametrize("headers", HEADERS, ids=str)
+def test_the_example_compiles_with_the_real_headers(headers: Path, tmp_path: Path) -> None:
+    source = trt_standin.ROOT / "examples" / "tensorrt_cpp" / "main.cpp"
+    assert trt_standin.compile_cpp(
+        "-fsyntax-only", *trt_standin.header_flags(headers, 99), source
+    ) == ""  # fmt: skip
+
+
 # Printed by the same program with both kinds of headers: sizes, values, and where the functions
 # lie in the tables of virtual functions that cross the border.
 PROBE = """
