@@ -66,6 +66,9 @@ def plugin(trt: Any, library: str, said: Any) -> dict[str, Any]:
     import numpy as np
 
     registry = trt.get_plugin_registry()
+    # As hosts do that ask a library for nothing.
+    ctypes.CDLL(library)
+    opened = registry.get_creator("LreorgReorganize", "1", "lreorg") is not None
     loaded = registry.load_library(library)
     creator = registry.get_creator("LreorgReorganize", "1", "lreorg")
 
@@ -97,6 +100,7 @@ def plugin(trt: Any, library: str, said: Any) -> dict[str, Any]:
         )
     )
     return {
+        "registered_when_opened": opened,
         "loaded": loaded is not None,
         "unknown": registry.get_creator("LreorgReorganize", "1", "") is None,
         "creator": [creator.name, creator.plugin_version, creator.plugin_namespace],

@@ -82,7 +82,7 @@ def build_plugin(folder: Path, headers: Path | None, major: int) -> Path:
     options = ("-O0", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,--no-undefined")
     flags = header_flags(headers, major)
     said = compile_cpp(
-        *options, f"-Wl,--version-script={script}", *flags, *PLUGIN_SOURCES, "-o", library
+        *options, f"-Wl,--version-script={script}", *flags, *PLUGIN_SOURCES, "-ldl", "-o", library
     )
     assert said == ""
     return library
@@ -92,7 +92,9 @@ def installed_bindings() -> bool:
     return importlib.util.find_spec("tensorrt_bindings") is not None
 
 
-def probe(folder: Path, bindings: Path | None, plugin: Path | None) -> dict[str, Any]:
+def probe(
+    folder: Path, bindings: Path | None, plugin: Path | None, **environment: str
+) -> dict[str, Any]:
     """What trt_probe.py finds, in a process of its own: a process can load one TensorRT only."""
     orders = {
         "folder": str(folder),
@@ -100,7 +102,9 @@ def probe(folder: Path, bindings: Path | None, plugin: Path | None) -> dict[str,
         "plugin": None if plugin is None else str(plugin),
     }
     command = [sys.executable, str(ROOT / "tests" / "trt_probe.py"), json.dumps(orders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found

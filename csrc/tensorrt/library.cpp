@@ -1,9 +1,11 @@
 // What TensorRT asks of a plugin library: makers of plugins, and a place for its logger. These two
 // functions are all that the library exports.
 #include <NvInferRuntime.h>
+#include <dlfcn.h>
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -116,3 +118,28 @@ extern "C" LREORG_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(
   count = 1;
   return creators;
 }
+
+namespace {
+
+// Some hosts open plugin libraries without asking them for anything: Triton Inference Server,
+// DeepStream, trtexec --staticPlugins. For them the library registers itself, with the TensorRT
+// that is loaded, if the environment says so. Not always: the registry is that of the process, and
+// other builders in it would find the plugin without having chosen it.
+constexpr const char* kRegister = "LREORG_TENSORRT_REGISTER";
+
+__attribute__((constructor)) void register_if_asked() {
+  const char* asked = std::getenv(kRegister);
+  if (asked == nullptr || std::strcmp(asked, "1") != 0) return;
+  using Get = nvinfer1::IPluginRegistry* (*)();
+  const auto get = reinterpret_cast<Get>(dlsym(RTLD_DEFAULT, "getPluginRegistry"));
+  nvinfer1::IPluginRegistry* registry = get == nullptr ? nullptr : get();
+  std::int32_t count = 0;
+  nvinfer1::IPluginCreatorInterface* const* creators = getCreators(count);
+  if (registry == nullptr ||
+      !registry->registerCreator(*creators[0], lreorg::tensorrt::kNamespace)) {
+    lreorg::tensorrt::log_error(std::string(kRegister) +
+                                " is 1, but TensorRT is not loaded or refuses the plugin.");
+  }
+}
+
+}  // namespace

@@ -40,7 +40,9 @@ def found(
     major = int(version.split(".")[0])
     (folder / f"libnvinfer.so.{21 - major}").unlink()  # one TensorRT for a process
     plugin = trt_standin.build_plugin(folder, None, major)
-    return trt_standin.probe(folder, request.param, plugin)
+    asked = trt_standin.probe(folder, request.param, plugin, LREORG_TENSORRT_REGISTER="1")
+    found = trt_standin.probe(folder, request.param, plugin)
+    return found | {"asked_to_register": asked["plugin"]}
 
 
 def used_names() -> Iterator[tuple[str, str]]:
@@ -120,6 +122,12 @@ def test_the_bindings_load_and_drive_the_plugin(found: dict[str, Any]) -> None:
         ["PLUGIN_V3ONE_BUILD", 1, 0],
         ["PLUGIN_V3ONE_RUNTIME", 1, 0],
     ]
+
+
+def test_the_library_registers_itself_only_where_it_is_asked(found: dict[str, Any]) -> None:
+    """For hosts that open it and nothing else; otherwise builders would find it unasked."""
+    assert not found["plugin"]["registered_when_opened"]
+    assert found["asked_to_register"]["registered_when_opened"]
 
 
 def test_what_the_plugin_refuses_reaches_the_logger(found: dict[str, Any]) -> None:
