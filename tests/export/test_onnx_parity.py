@@ -105,8 +105,8 @@ def test_the_parts_are_the_pipeline(demo: Networks, exported: Exported) -> None:
     x, hide = pictures(demo, 2), ("identity", "age")
     drawn = {"identity": features(demo, 2), "age": features(demo, 2, seed=4)}
     whole = exported(demo, stage="pipeline", hide=hide)
-    analysis = exported(demo, stage="analysis", hide=hide[:1])(picture=x)
-    key = exported(demo, stage="key", hide=hide)(
+    analysis = exported(demo, stage="analysis", hide=hide[:1], form="plugin")(picture=x)
+    key = exported(demo, stage="key", hide=hide, form="plugin")(
         latent=analysis["latent"], replace_identity=drawn["identity"]
     )
     made = exported(demo, stage="rendering", hide=hide)(
