@@ -269,7 +269,7 @@ def package(world: World, version: str = "11.4.0.106") -> types.ModuleType:
             return True
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-            if self._plan["profiles"][0]:
+            if self._plan["profiles"]:
                 least, _, most = self._plan["profiles"][self._profile][name]
                 if not least[0] <= shape[0] <= most[0]:
                     return False

@@ -101,7 +101,7 @@ def _add_profiles(builder: Any, config: Any, network: Any, options: BuildOptions
             f"there are {len(options.profiles)} profiles, but the file has a fixed number of "
             "faces; export it with batch=None, or give one profile"
         )
-    for profile in options.profiles:
+    for profile in options.profiles if inputs else ():
         of_engine = builder.create_optimization_profile()
         for name, shape in inputs:
             least, best, most = (
