@@ -11,8 +11,9 @@ import torch
 import trt_fake
 from torch import Tensor
 
+import lreorg_fast as lf
 from lreorg_fast.errors import BackendUnavailable, CheckpointError, ConfigError
-from lreorg_fast.export.trt import tensorrt
+from lreorg_fast.export.trt import refit, tensorrt
 from lreorg_fast.export.trt_runtime import TensorRTEngine
 
 Write = Callable[..., Path]
@@ -230,6 +231,13 @@ def test_the_plugin_must_be_the_one_of_the_build(
     library.unlink()
     with pytest.raises(BackendUnavailable, match="needs the plugin library"):
         TensorRTEngine(path)
+
+
+def test_the_public_names() -> None:
+    assert lf.export.TensorRTEngine is TensorRTEngine
+    assert lf.export.tensorrt is tensorrt
+    assert lf.export.refit is refit
+    assert {"TensorRTEngine", "onnx", "refit", "tensorrt"} == set(dir(lf.export))
 
 
 def test_settings_are_checked(engine_file: Callable[..., Path]) -> None:
