@@ -64,9 +64,10 @@ def random_networks() -> dict[str, nn.Module]:
     return {role: network.eval().requires_grad_(False) for role, network in networks.items()}
 
 
-def full_size_bundle(folder: Path, networks: Mapping[str, nn.Module]) -> Bundle:
+def full_size_bundle(folder: Path, networks: Mapping[str, Any]) -> Bundle:
     parts = {role: network_part(role, network) for role, network in networks.items()}
-    features = {f"keyword.{name}": torch.nn.functional.normalize(torch.randn(512), dim=0)
+    width = networks["cdfnet"].config.cond_dim
+    features = {f"keyword.{name}": torch.nn.functional.normalize(torch.randn(width), dim=0)
                 for name in KEYWORDS}  # fmt: skip
     parts["tables"] = (Part("tables", "tables.safetensors"), features)
     manifest = BundleManifest(

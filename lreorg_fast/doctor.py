@@ -45,7 +45,7 @@ OPTIONAL = (
     Optional("sklearn", "scikit-learn", "train", "clustering of the codebook, evaluation"),
     Optional("onnx", "onnx", "export", "ONNX export"),
     Optional("onnxruntime", "onnxruntime", "export", "runtime='onnx'"),
-    Optional("tensorrt", "tensorrt", None, "TensorRT engines on NVIDIA GPUs"),
+    Optional("tensorrt", "tensorrt", "tensorrt", "TensorRT engines on NVIDIA GPUs"),
     Optional("triton", "triton", None, "Triton kernels; comes with torch for CUDA"),
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lreorg_fast.cli.export_tensorrt import tensorrt
 from lreorg_fast.cli.options import keyword_names
 from lreorg_fast.cli.terminal import print_json, print_line
 
@@ -84,3 +85,6 @@ def onnx(
         return
     for file in files:
         print_line(str(file))
+
+
+export.add_command(tensorrt)

@@ -1,4 +1,5 @@
-"""The pipeline for other runtimes: ``onnx`` and ``tensorrt`` write it, ``runtime`` runs it.
+"""The pipeline for other runtimes: ``onnx`` and ``tensorrt`` write it; ``runtime`` and
+``TensorRTEngine`` run it.
 
 The names load on first use (PEP 562), and the packages that they need inside of them.
 """
@@ -11,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 _ATTRIBUTES = {
     "onnx": "onnx_files",
     "tensorrt": "trt",
+    "refit": "trt",
+    "TensorRTEngine": "trt_runtime",
 }
 
 if TYPE_CHECKING:
     from lreorg_fast.export.onnx_files import onnx as onnx
+    from lreorg_fast.export.trt import refit as refit
+    from lreorg_fast.export.trt import tensorrt as tensorrt
+    from lreorg_fast.export.trt_runtime import TensorRTEngine as TensorRTEngine
 
 __all__ = sorted(_ATTRIBUTES)
 
