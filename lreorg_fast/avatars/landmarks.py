@@ -69,7 +69,9 @@ def landmarks(avatars: Avatars) -> Tensor:
     corner_y = found.mouth_y + 0.02 * smile - found.mouth_bend * (1 - 0.35)
     x = torch.stack([-found.eye_x, found.eye_x, zero, -found.mouth_width, found.mouth_width], dim=1)
     y = torch.stack([found.eye_y, found.eye_y, found.nose_y, corner_y, corner_y], dim=1)
-    x, y = ((v + offset[:, None]) / at.scale[:, None] for v, offset in zip((x, y), at.face, strict=True))
+    x, y = (
+        (v + offset[:, None]) / at.scale[:, None] for v, offset in zip((x, y), at.face, strict=True)
+    )
     cosine, sine = (part[:, None] for part in at.rotation)
     frame_x = cosine * x - sine * y + at.shift[0][:, None]
     frame_y = sine * x + cosine * y + 0.02 + at.shift[1][:, None]
