@@ -1,0 +1,190 @@
+"""Whole pictures: find the faces, replace each, and let no pixel of a known face through.
+
+Fail closed: a known face is replaced and verified, or its head is filled with a solid colour;
+where even that is not possible, the whole picture is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lreorg_fast.errors import ConfigError, ImageError
+from lreorg_fast.faces.blending import compose, draw_order, fill_layer
+from lreorg_fast.faces.detection import Detection, Detector
+from lreorg_fast.faces.regions import head_shapes
+from lreorg_fast.log import logger
+from lreorg_fast.media.pictures import FILL_COLOUR, Picture
+from lreorg_fast.scene.covering import Fill, Pixelate
+from lreorg_fast.scene.faces import FaceMaker, KnownFace, Made, SceneFace, SceneResult
+from lreorg_fast.scene.settings import SceneSettings
+
+if TYPE_CHECKING:
+    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene.attributes import PhotographAttributes
+
+
+class SceneAnonymizer:
+    """Anonymizes whole pictures.
+
+    Args:
+        anonymizer: networks and ledger; None is enough for ``pixelate`` and ``fill``.
+        detector: see :func:`lreorg_fast.faces.detection.load_detector`.
+        settings: what is asked for.
+        attributes: sees the kept keywords of photographs, for the method ``avatar``.
+
+    Raises:
+        ConfigError: the method needs an anonymizer, or its bundle cannot do what is asked.
+    """
+
+    def __init__(
+        self,
+        anonymizer: Anonymizer | None,
+        detector: Detector,
+        settings: SceneSettings,
+        attributes: PhotographAttributes | None = None,
+    ) -> None:
+        self.anonymizer = anonymizer
+        self.detector = detector
+        self.settings = settings
+        self._maker = _make_maker(anonymizer, settings, attributes)
+        self._numbers = itertools.count()
+
+    def detect(self, picture: Picture) -> list[Detection]:
+        """The faces of a picture ``(H, W, 3)`` uint8 RGB, the surest first.
+
+        Raises:
+            ImageError: another kind of picture.
+            LReorgError: the detector failed: then nothing is known, and nothing may be shown.
+        """
+        return self.detector(_checked(picture), self.settings.threshold)
+
+    def __call__(self, picture: Picture, tracks: Sequence[str] | None = None) -> SceneResult:
+        """Find the faces and replace them.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB; it is not changed.
+            tracks: one label per face in the order of :meth:`detect`; by default every face is a
+                person of its own.
+
+        Raises:
+            ImageError, LReorgError: as :meth:`detect`.
+            ConfigError: another number of tracks than of faces.
+        """
+        found = self.detect(picture)
+        if tracks is not None and len(tracks) != len(found):
+            raise ConfigError(f"there are {len(tracks)} tracks for {len(found)} faces")
+        names = tracks or [f"face-{next(self._numbers)}" for _ in found]
+        known = [KnownFace(face, str(name)) for face, name in zip(found, names, strict=True)]
+        try:
+            return self.replace(picture, known)
+        finally:
+            if tracks is None and self.anonymizer is not None:
+                for name in names:  # persons of one picture: their draws are not needed again
+                    self.anonymizer.ledger.forget(name)
+
+    def replace(self, picture: Picture, faces: Sequence[KnownFace]) -> SceneResult:
+        """Replace known faces; whatever fails, they are filled.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB; it is not changed.
+            faces: all that is known of it; equal tracks are one person.
+
+        Raises:
+            ImageError: another kind of picture. Nothing is raised for a face.
+        """
+        picture, faces = _checked(picture), list(faces)
+        try:
+            return self._replace(picture, faces)
+        except Exception as error:
+            reason = f"an error while the picture was made ({type(error).__name__})"
+            logger.error("all faces of a picture are filled: %s", reason)
+        try:
+            made = [Made(None, reason) for _ in faces]
+            return self._finish(picture, faces, made)
+        except Exception as error:
+            reason = f"an error while the faces were filled ({type(error).__name__})"
+            logger.error("a whole picture is filled: %s", reason)
+        described = [SceneFace(f.detection, f.track, "filled", reason) for f in faces]
+        return SceneResult(self.blank(picture), tuple(described))
+
+    def blank(self, picture: Picture) -> Picture:
+        """The whole picture in a solid colour: what is shown when nothing is known."""
+        return np.full(_checked(picture).shape, FILL_COLOUR, dtype=np.uint8)
+
+    def _replace(self, picture: Picture, faces: list[KnownFace]) -> SceneResult:
+        made = self._maker.make(picture, faces)
+        result = self._finish(picture, faces, made)
+        doubts = self._maker.doubts(picture, result.image, faces)
+        doubted = [
+            entry if reason is None or entry.layer is None else Made(None, reason, entry.result)
+            for entry, reason in zip(made, doubts, strict=True)
+        ]
+        if all(new is old for new, old in zip(doubted, made, strict=True)):
+            return result
+        return self._finish(picture, faces, doubted)
+
+    def _finish(
+        self, picture: Picture, faces: list[KnownFace], made: Sequence[Made]
+    ) -> SceneResult:
+        layers = []
+        for i in draw_order([face.detection for face in faces]):
+            layer = made[i].layer
+            if layer is None:
+                layer = fill_layer(picture, head_shapes(faces[i].detection))
+            layers.append(layer)
+        described = (
+            SceneFace(
+                face.detection,
+                face.track,
+                "filled" if entry.layer is None else self._maker.status,
+                entry.reason,
+                entry.result,
+            )
+            for face, entry in zip(faces, made, strict=True)
+        )
+        return SceneResult(compose(picture, layers), tuple(described))
+
+
+def _make_maker(
+    anonymizer: Anonymizer | None,
+    settings: SceneSettings,
+    attributes: PhotographAttributes | None,
+) -> FaceMaker:
+    if attributes is not None and settings.method != "avatar":
+        raise ConfigError(
+            f"a CLIP model has no effect with the method '{settings.method}'; it is for 'avatar'"
+        )
+    if settings.method == "fill":
+        return Fill()
+    if settings.method == "pixelate":
+        return Pixelate()
+    if anonymizer is None:
+        raise ConfigError(
+            f"the method '{settings.method}' needs a bundle; load one, or choose the method "
+            "'pixelate' or 'fill'"
+        )
+    # Below this line networks run, so torch is loaded.
+    if settings.method == "avatar":
+        from lreorg_fast.scene.avatar import Avatar
+
+        return Avatar(anonymizer, settings, attributes)
+    from lreorg_fast.scene.reorganize import Reorganize
+
+    return Reorganize(anonymizer, settings)
+
+
+def _checked(picture: Any) -> Picture:
+    if (
+        not isinstance(picture, np.ndarray)
+        or picture.dtype != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or picture.size == 0
+    ):
+        kind = f"{getattr(picture, 'shape', '')} {getattr(picture, 'dtype', type(picture))}"
+        raise ImageError(f"a picture is {kind}, but must be (height, width, 3) uint8 RGB")
+    return picture
