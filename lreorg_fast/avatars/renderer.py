@@ -28,7 +28,7 @@ _SKIN = torch.tensor(
     ]
 )
 _IRIS = torch.tensor([[0.25, 0.5, 0.8], [0.3, 0.58, 0.38], [0.52, 0.36, 0.16], [0.22, 0.13, 0.08]])
-_ZOOM = 0.83
+ZOOM = 0.83
 # Chunks of about this many pixels stay in the cache: three times faster than one large batch.
 _PIXELS_PER_CHUNK = 32 * 64 * 64
 
@@ -70,7 +70,7 @@ class _Portrait:
         self._colours()
 
     def draw(self) -> Tensor:
-        self.canvas = Canvas(self._background(), 2.0 / self.size * _ZOOM * 1.15)
+        self.canvas = Canvas(self._background(), 2.0 / self.size * ZOOM * 1.15)
         self._head_shape()
         self._hair_shape()
         self._back_hair()
@@ -95,7 +95,7 @@ class _Portrait:
         n = self.noise
         line = (torch.arange(self.size) + 0.5) * (2.0 / self.size) - 1
         self.frame_x, self.frame_y = line.view(1, 1, -1), line.view(1, -1, 1)
-        scale = _ZOOM / (1.0 + 0.05 * n[0])
+        scale = ZOOM / (1.0 + 0.05 * n[0])
         moved_x, moved_y = self.frame_x - 0.04 * n[1], self.frame_y - 0.02 - 0.04 * n[2]
         cosine, sine = torch.cos(0.10 * n[3]), torch.sin(0.10 * n[3])
         self.x = (cosine * moved_x + sine * moved_y) * scale
