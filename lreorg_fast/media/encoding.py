@@ -42,6 +42,7 @@ class Encoder:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+_VPX = {"b": "0", "row-mt": "1", "cpu-used": "3"}
 _NVENC = {"rc": "vbr", "b": "0"}
 ENCODERS: dict[str, Encoder] = {
     "libx264": Encoder("h264", "h264", "crf", 18, 0, 51),

@@ -183,8 +183,8 @@ class _Muxed:
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError(
-                f"cannot write '{self.target}': this container does not take {encoding.encoder.codec}"
-                "; choose the suffix .mkv or another codec"
+                f"cannot write '{self.target}': this container does not take "
+                f"{encoding.encoder.codec}; choose the suffix .mkv or another codec"
             ) from error
         encoding.configure(video.codec_context)
         if self.info.orientation.matrix is not None:
