@@ -21,7 +21,13 @@ from lreorg_fast.cdfnet import compile as compile_engine
 from lreorg_fast.errors import BundleError, ConfigError, LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
-from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
+from lreorg_fast.media.pictures import (
+    FILL_COLOUR,
+    Picture,
+    checked_pictures,
+    is_single,
+    resized,
+)
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
 from lreorg_fast.models.pixels import to_pictures, to_tensor
@@ -38,7 +44,6 @@ from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
-FILL_COLOUR = (128, 128, 128)
 # Faces and pixels that run through the networks together: they bound memory however many faces
 # are passed in. 32 faces of 256 pixels, 2 of 1024.
 _MOST_FACES, _MOST_PIXELS = 32, 32 * 256**2

@@ -19,7 +19,8 @@ from PIL import Image
 import lreorg_fast
 from lreorg_fast.batch import FILE_STATUSES, BatchReport, anonymize_files
 from lreorg_fast.errors import ConfigError, ImageError, OutputError
-from lreorg_fast.pipeline import FILL_COLOUR, Anonymizer
+from lreorg_fast.media.pictures import FILL_COLOUR
+from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.privacy import Ledger
 from lreorg_fast.settings import Settings
 

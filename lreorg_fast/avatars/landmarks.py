@@ -1,48 +1,101 @@
-"""Where the five points of a portrait are: the renderer's geometry, solved for the picture."""
+"""Where the features of an avatar are: shared by the renderer, which draws them there, and by
+alignment, which looks for them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lreorg_fast.avatars.renderer import ZOOM
-from lreorg_fast.avatars.traits import IDENTITY_TRAITS, Avatars
+from lreorg_fast.avatars.traits import IDENTITY_TRAITS, NUISANCE_DIM, Avatars
 
-# The box of a face in head coordinates, for everybody: from the hair line to below the chin and
-# from ear to ear of the widest head; what detectors of faces mark.
-_BOX = (-0.56, -0.46, 0.56, 0.72)
+ZOOM = 0.83
+_BOX = (-0.56, -0.46, 0.56, 0.72)  # of a face, in head coordinates, wide enough for everybody
+
+
+class Pose(NamedTuple):
+    """From the frame, [-1, 1] on both sides, to the coordinates of the head and of the face."""
+
+    scale: Tensor
+    shift: tuple[Tensor, Tensor]
+    rotation: tuple[Tensor, Tensor]  # cosine, sine
+    face: tuple[Tensor, Tensor]  # where the face is on the head
+
+
+class Features(NamedTuple):
+    """In the coordinates of the face: what the renderer and the landmarks agree on."""
+
+    eye_x: Tensor
+    eye_y: Tensor
+    nose_y: Tensor
+    mouth_width: Tensor
+    mouth_y: Tensor
+    mouth_bend: Tensor  # curvature of the line of the mouth
+
+
+def pose(noise: list[Tensor]) -> Pose:
+    """``noise``: the nuisance values, one tensor each."""
+    return Pose(
+        ZOOM / (1.0 + 0.05 * noise[0]),
+        (0.04 * noise[1], 0.04 * noise[2]),
+        (torch.cos(0.10 * noise[3]), torch.sin(0.10 * noise[3])),
+        (0.07 * noise[4], 0.015 * noise[5]),
+    )
+
+
+def features(who: Mapping[str, Tensor], smile: Tensor, sad: Tensor) -> Features:
+    """``who``: identity traits by name; ``smile`` and ``sad`` in [0, 1]."""
+    width = (0.150 + 0.022 * who["mouth_width"]) * (1 + 0.28 * smile - 0.08 * sad)
+    return Features(
+        0.205 + 0.030 * who["eye_distance"],
+        -0.02 + 0.03 * who["eye_height"],
+        0.165 + 0.035 * who["nose_length"],
+        width,
+        0.335 + 0.035 * who["mouth_height"],
+        (2.6 * smile - 2.8 * sad) * width.square(),
+    )
 
 
 def landmarks(avatars: Avatars) -> Tensor:
-    """Left eye, right eye, nose tip, mouth corners as seen: ``(N, 5, 2)`` x, y in [0, 1] of the
-    portrait's side; float32."""
+    """``(N, 5, 2)`` float32: eyes, tip of the nose, corners of the mouth, each pair from left to
+    right, as (x, y) shares of the portrait's side. Times ``size`` less 0.5 they are pixels."""
     who = {name: avatars.identity[:, i] for i, name in enumerate(IDENTITY_TRAITS)}
-    n = avatars.nuisance
-    smile, sad = (sign * avatars.attributes["expression"] for sign in (1, -1))
-    eye_x = 0.205 + 0.030 * who["eye_distance"]
-    eye_y = -0.02 + 0.03 * who["eye_height"]
-    nose = 0.165 + 0.035 * who["nose_length"]
-    mouth_x = 0.150 + 0.022 * who["mouth_width"]
-    mouth_x = mouth_x * (1 + 0.28 * smile.clamp(min=0) - 0.08 * sad.clamp(min=0))
-    mouth_y = 0.335 + 0.035 * who["mouth_height"]
-    x = torch.stack([-eye_x, eye_x, torch.zeros_like(nose), -mouth_x, mouth_x], dim=1)
-    y = torch.stack([eye_y, eye_y, nose, mouth_y, mouth_y], dim=1)
-    return _seen(avatars, x + 0.07 * n[:, 4:5], y + 0.015 * n[:, 5:6])
+    noise = [avatars.nuisance[:, i] for i in range(NUISANCE_DIM)]
+    mood = avatars.attributes["expression"]
+    smile, sad = mood.clamp(min=0), (-mood).clamp(min=0)
+    at, found = pose(noise), features(who, smile, sad)
+    zero = torch.zeros_like(mood)
+    corner_y = found.mouth_y + 0.02 * smile - found.mouth_bend * (1 - 0.35)
+    x = torch.stack([-found.eye_x, found.eye_x, zero, -found.mouth_width, found.mouth_width], dim=1)
+    y = torch.stack([found.eye_y, found.eye_y, found.nose_y, corner_y, corner_y], dim=1)
+    face_x, face_y = (offset[:, None] for offset in at.face)
+    return _seen(at, x + face_x, y + face_y)
 
 
 def face_boxes(avatars: Avatars) -> Tensor:
-    """Boxes ``(N, 4)`` x0, y0, x1, y1 of the faces in [0, 1] of the portrait's side; float32."""
+    """``(N, 4)`` float32 x0, y0, x1, y1: what detectors of faces mark, from the hair line to below
+    the chin and from ear to ear, in the units of :func:`landmarks`."""
+    at = pose([avatars.nuisance[:, i] for i in range(NUISANCE_DIM)])
     x0, y0, x1, y1 = _BOX
     corners = torch.tensor([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
-    points = _seen(avatars, *(corners[:, i].expand(len(avatars), 4) for i in range(2)))
+    points = _seen(at, *(corners[:, i].expand(len(avatars), 4) for i in range(2)))
     return torch.cat([points.amin(dim=1), points.amax(dim=1)], dim=1)
 
 
-def _seen(avatars: Avatars, x: Tensor, y: Tensor) -> Tensor:
-    """Head coordinates ``(N, P)`` to the portrait, as the renderer moves, turns and scales it."""
-    n = avatars.nuisance
-    scale = ZOOM / (1.0 + 0.05 * n[:, 0:1])
-    cosine, sine = torch.cos(0.10 * n[:, 3:4]), torch.sin(0.10 * n[:, 3:4])
-    moved_x = (cosine * x - sine * y) / scale + 0.04 * n[:, 1:2]
-    moved_y = (sine * x + cosine * y) / scale + 0.02 + 0.04 * n[:, 2:3]
-    return (torch.stack([moved_x, moved_y], dim=2) + 1) / 2
+def _seen(at: Pose, x: Tensor, y: Tensor) -> Tensor:
+    """Head coordinates ``(N, P)`` to shares of the portrait, ``(N, P, 2)``."""
+    x, y = x / at.scale[:, None], y / at.scale[:, None]
+    cosine, sine = (part[:, None] for part in at.rotation)
+    frame_x = cosine * x - sine * y + at.shift[0][:, None]
+    frame_y = sine * x + cosine * y + 0.02 + at.shift[1][:, None]
+    return (torch.stack([frame_x, frame_y], dim=2) + 1) / 2
+
+
+def mean_landmarks() -> list[list[float]]:
+    """(5, 2): of avatars whose traits and circumstances are all in the middle."""
+    middle = torch.zeros(1, len(IDENTITY_TRAITS))
+    plain = {"expression": torch.zeros(1)}
+    found = landmarks(Avatars(middle, plain, torch.zeros(1, NUISANCE_DIM)))[0]
+    return [[round(float(value), 5) for value in point] for point in found]

@@ -92,7 +92,8 @@ class TrueFace:
 
     Attributes:
         person: number of the path; the same in every frame of the clip.
-        box: (4,) float64 x0, y0, x1, y1 of the face in pixels; may leave the frame.
+        box: (4,) float64 x0, y0, x1, y1 of the face in pixels (0 is the middle of the first); may
+            leave the frame.
         landmarks: (5, 2) float64 left eye, right eye, nose, mouth corners as seen.
         visible: share of the box that lies in the frame and behind nobody's portrait, 0 to 1.
     """
@@ -152,8 +153,8 @@ class AvatarClip:
 
     def _truth(self, number: int, people: Avatars) -> tuple[TrueFace, ...]:
         corners = np.array(self._corners(number), dtype=np.float64).reshape(-1, 2)
-        points = landmarks(people).double().numpy() * self.config.size + corners[:, None]
-        boxes = face_boxes(people).double().numpy() * self.config.size + np.tile(corners, 2)
+        points = landmarks(people).double().numpy() * self.config.size + corners[:, None] - 0.5
+        boxes = face_boxes(people).double().numpy() * self.config.size + np.tile(corners, 2) - 0.5
         return tuple(
             TrueFace(i, boxes[i], points[i], self._visible(boxes[i], corners[i + 1 :]))
             for i in range(len(people))

