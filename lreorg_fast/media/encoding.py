@@ -241,29 +241,33 @@ def _copied(frame: Any) -> Any:
     """A frame of its own: the decoder still predicts from the one that it gave out."""
     av = import_av()
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    for source, target in zip(frame.planes, copy.planes, strict=True):
-        samples(target)[:] = samples(source)
+    for source, target in zip(samples(frame), samples(copy), strict=True):
+        target[:] = source
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(copy, name, getattr(frame, name))
     return copy
 
 
-def samples(plane: Any) -> NDArray[Any]:
-    """(height, width) view of one component, 8 or 16 bits."""
+def samples(frame: Any) -> list[NDArray[Any]]:
+    """(height, width) views of the components of a planar frame, uint8 or uint16."""
+    deep = [component.bits > 8 for component in frame.format.components]
+    return [_view(*pair) for pair in zip(frame.planes, deep, strict=True)]
+
+
+def _view(plane: Any, deep: bool) -> NDArray[Any]:
     rows = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * plane.height]
     rows = rows.reshape(plane.height, plane.line_size)
-    deep = plane.line_size >= 2 * plane.width
     return rows.view(np.uint16)[:, : plane.width] if deep else rows[:, : plane.width]
 
 
 def _patch(target: Any, source: Any, changed: NDArray[np.bool_]) -> None:
     """Copy the samples of every changed pixel; a coarser plane's where any of its pixels is."""
-    for to, of in zip(target.planes, source.planes, strict=True):
-        mask = _reduced(changed, (to.height, to.width))
-        samples(to)[mask] = samples(of)[mask]
+    for to, of in zip(samples(target), samples(source), strict=True):
+        mask = _reduced(changed, to.shape)
+        to[mask] = of[mask]
 
 
-def _reduced(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _reduced(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Whether any pixel under a sample of a plane of this shape is set."""
     steps = [-(-whole // part) for whole, part in zip(mask.shape, shape, strict=True)]
     padded = np.zeros([part * step for part, step in zip(shape, steps, strict=True)], dtype=bool)

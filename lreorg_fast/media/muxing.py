@@ -162,6 +162,9 @@ class _Muxed:
         muxer, options = muxer_of(target)
         self.target = target
         self.info = reader.info
+        # A transport stream has no header of its own: every key frame repeats the codec's.
+        repeated = muxer == "mpegts" and encoding.encoder.codec in ("h264", "hevc")
+        self.repeated = encoding.extradata if repeated else b""
         self.source_index = video_stream(source, reader.path, reader.limits).index
         self.container = av.open(
             stream, "w", format=muxer, container_options={"fflags": "+bitexact", **options}
@@ -228,7 +231,7 @@ class _Muxed:
             return
         av = import_av()
         record, dts, duration, content = timed
-        packet = av.Packet(content)
+        packet = av.Packet(self.repeated + content if record.key else content)
         packet.stream = self.video
         packet.time_base = self.info.time_base
         packet.pts, packet.dts, packet.duration = record.pts, dts, duration

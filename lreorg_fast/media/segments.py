@@ -97,7 +97,6 @@ class SegmentEncoder:
         self._context = encoding.context()
         self._decoder = av.CodecContext.create(encoding.encoder.decoder, "r")
         self._decoder.extradata = encoding.extradata or None
-        self._decoder.time_base = encoding.info.time_base
         # One frame in, one frame out as far as the codec lets it: threads per frame would hold
         # as many back.
         self._decoder.thread_type = "SLICE"
@@ -158,5 +157,5 @@ class SegmentEncoder:
 
 def update_with_samples(digest: Any, frame: Any) -> None:
     """Add the samples of a decoded frame to a hash, without the padding of its lines."""
-    for plane in frame.planes:
-        digest.update(samples(plane).tobytes())
+    for plane in samples(frame):
+        digest.update(plane.tobytes())

@@ -48,8 +48,9 @@ def import_av() -> Any:
         raise MissingExtra(_EXTRA) from error
     if not hasattr(VideoStream, "set_display_matrix"):
         raise MissingExtra(f"PyAV {av.__version__} cannot write rotations; {_EXTRA}")
-    # FFmpeg writes to stderr by itself otherwise, and its lines may hold names of files.
+    # FFmpeg and SVT write to stderr by themselves otherwise, and lines may hold names of files.
     av.logging.set_level(None)
+    os.environ.setdefault("SVT_LOG", "1")
     return av
 
 
@@ -201,7 +202,7 @@ def open_container(
     limits = limits or VideoLimits()
     source = Path(path)
     with open_regular(source) as stream:
-        _check_start(source, stream)
+        demuxer = _checked_start(source, stream)
         options = {
             "format_whitelist": _WHITELIST,
             "max_streams": str(_MOST_STREAMS),
@@ -210,7 +211,7 @@ def open_container(
         accelerator = _accelerator(hwaccel)
         try:
             container = av.open(
-                stream, "r", options=options, io_open=_refuse_more, hwaccel=accelerator
+                stream, "r", demuxer, options, io_open=_refuse_more, hwaccel=accelerator
             )
         except (av.error.FFmpegError, RuntimeError, OSError, ValueError) as error:
             if hwaccel is not None:
@@ -356,16 +357,18 @@ def _container(start: bytes) -> str | None:
     return None
 
 
-def _check_start(source: Path, stream: BinaryIO) -> None:
+def _checked_start(source: Path, stream: BinaryIO) -> str:
     start = stream.read(256)
     stream.seek(0)
     if not start:
         raise VideoError(f"'{source}' is empty; copy it again from its source")
-    if _container(start) is None:
+    found = _container(start)
+    if found is None:
         known = ", ".join(dict.fromkeys(name for name, _ in CONTAINERS))
         raise VideoError(
             f"'{source}' is not a video that is read here; convert it to one of {known}"
         )
+    return found
 
 
 def _refuse_more(url: str, _flags: int, _options: object) -> BinaryIO:
