@@ -12,6 +12,7 @@ from torch import Tensor
 from lreorg_fast.avatars.traits import IDENTITY_TRAITS, NUISANCE_DIM, Avatars
 
 ZOOM = 0.83
+_BOX = (-0.56, -0.46, 0.56, 0.72)  # of a face, in head coordinates, wide enough for everybody
 
 
 class Pose(NamedTuple):
@@ -69,9 +70,23 @@ def landmarks(avatars: Avatars) -> Tensor:
     corner_y = found.mouth_y + 0.02 * smile - found.mouth_bend * (1 - 0.35)
     x = torch.stack([-found.eye_x, found.eye_x, zero, -found.mouth_width, found.mouth_width], dim=1)
     y = torch.stack([found.eye_y, found.eye_y, found.nose_y, corner_y, corner_y], dim=1)
-    x, y = (
-        (v + offset[:, None]) / at.scale[:, None] for v, offset in zip((x, y), at.face, strict=True)
-    )
+    face_x, face_y = (offset[:, None] for offset in at.face)
+    return _seen(at, x + face_x, y + face_y)
+
+
+def face_boxes(avatars: Avatars) -> Tensor:
+    """``(N, 4)`` float32 x0, y0, x1, y1: what detectors of faces mark, from the hair line to below
+    the chin and from ear to ear, in the units of :func:`landmarks`."""
+    at = pose([avatars.nuisance[:, i] for i in range(NUISANCE_DIM)])
+    x0, y0, x1, y1 = _BOX
+    corners = torch.tensor([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
+    points = _seen(at, *(corners[:, i].expand(len(avatars), 4) for i in range(2)))
+    return torch.cat([points.amin(dim=1), points.amax(dim=1)], dim=1)
+
+
+def _seen(at: Pose, x: Tensor, y: Tensor) -> Tensor:
+    """Head coordinates ``(N, P)`` to shares of the portrait, ``(N, P, 2)``."""
+    x, y = x / at.scale[:, None], y / at.scale[:, None]
     cosine, sine = (part[:, None] for part in at.rotation)
     frame_x = cosine * x - sine * y + at.shift[0][:, None]
     frame_y = sine * x + cosine * y + 0.02 + at.shift[1][:, None]
