@@ -30,6 +30,7 @@ _SUBMODULES = (
     "evaluation",
     "faces",
     "keywords",
+    "live",
     "media",
     "models",
     "pipeline",

@@ -7,10 +7,10 @@ path on which the pixels of the source reach the result.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,11 @@ from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, 
 from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
+
+if TYPE_CHECKING:
+    from lreorg_fast.faces.detection import Detector
+    from lreorg_fast.live import Shown, StreamSettings, Tracker
+    from lreorg_fast.scene import SceneSettings
 
 # Faces and pixels that run through the networks together: they bound memory however many faces
 # are passed in. 32 faces of 256 pixels, 2 of 1024.
@@ -221,6 +226,37 @@ class Anonymizer:
         )
         described = tuple(self._describe(face, settings, recovery) for face in faces)
         return Result(outputs, described, batched=not is_single(images))
+
+    def stream(
+        self,
+        frames: Iterable[Picture],
+        scene: SceneSettings | None = None,
+        settings: StreamSettings | None = None,
+        *,
+        detector: Detector | None = None,
+        tracker: Tracker | None = None,
+        report: Callable[[Shown], None] | None = None,
+    ) -> Iterator[Picture]:
+        """Anonymize whole frames as they come, in order, one out for each one in.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each.
+            scene: what is done to faces; the default is :class:`SceneSettings`.
+            settings: time-out, hold time, buffer; the default is :class:`StreamSettings`.
+            detector: finds faces; None is the packaged one.
+            tracker, report: see :func:`lreorg_fast.live.stream`, which also says what comes out.
+
+        Raises:
+            ConfigError: this bundle cannot do what ``scene`` asks for.
+            ImageError, MissingExtra: see :func:`lreorg_fast.live.stream`.
+        """
+        from lreorg_fast.faces.detection import load_detector
+        from lreorg_fast.live import stream
+        from lreorg_fast.scene import SceneAnonymizer, SceneSettings
+
+        found_by = load_detector() if detector is None else detector
+        whole = SceneAnonymizer(self, found_by, scene or SceneSettings())
+        return stream(whole, frames, settings, tracker=tracker, report=report)
 
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.
