@@ -173,7 +173,7 @@ def test_a_stream_that_is_never_read_starts_nothing() -> None:
 def test_what_is_no_frame_is_an_error(bad: object) -> None:
     pictures = stream(filling(), iter([frame(0), bad]), tracker=NearestTracker())
     assert exposed(next(pictures)) == 0
-    with pytest.raises(ImageError, match="must be .height, width, 3. uint8 RGB"):
+    with pytest.raises(ImageError, match=r"must be \(height, width, 3\) uint8 RGB"):
         next(pictures)
 
 
