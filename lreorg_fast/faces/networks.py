@@ -69,7 +69,9 @@ class Network:
         return found
 
 
-def open_network(source: str | Path, kind: str | None = None) -> Network:
+def open_network(
+    source: str | Path, kind: str | None = None, threads: int | None = None
+) -> Network:
     """See :func:`lreorg_fast.faces.detection.load_detector`."""
     if kind is not None and kind not in DECODERS:
         raise ConfigError(f"the detector's kind is {kind!r}; choose {', '.join(DECODERS)}")
@@ -86,7 +88,7 @@ def open_network(source: str | Path, kind: str | None = None) -> Network:
         )
     if decoder.convolutional:
         _forget_sizes(model)
-    return Network(_session(runtime, model, path.name), decoder, path.name)
+    return Network(_session(runtime, model, path.name, threads), decoder, path.name)
 
 
 def _package(name: str) -> Any:
@@ -175,9 +177,11 @@ def _forget_sizes(model: Any) -> None:
                     dim.dim_param = f"{place}{axis}"
 
 
-def _session(runtime: Any, model: Any, name: str) -> Any:
+def _session(runtime: Any, model: Any, name: str, threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
         return runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
