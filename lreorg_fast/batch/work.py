@@ -91,14 +91,20 @@ class SceneWork:
         scene: does the work.
         allow_no_face: a picture in which no face is found is written all the same, without its
             metadata. By default it is not: the detector may have missed one.
+        detector: what finds the faces, for the report and the check of a resumed run.
     """
 
-    def __init__(self, scene: SceneAnonymizer, allow_no_face: bool = False) -> None:
+    def __init__(
+        self,
+        scene: SceneAnonymizer,
+        allow_no_face: bool = False,
+        detector: Mapping[str, Any] | None = None,
+    ) -> None:
         self.scene = scene
         self.anonymizer = scene.anonymizer
         self.allow_no_face = allow_no_face
         self.default = False  # the figures are about aligned faces
-        self.settings: Mapping[str, Any] = asdict(scene.settings)
+        self.settings: Mapping[str, Any] = asdict(scene.settings) | dict(detector or {})
         if scene.settings.method == "reorganize" and self.anonymizer is not None:
             self.settings = self.settings | _resolved(self.anonymizer, scene.settings.settings)
 
@@ -158,13 +164,20 @@ class AutoWork:
         self._aligned, self._whole = aligned, whole
         self.anonymizer = aligned.anonymizer
         self.settings = whole.settings
-        self.default = aligned.default
         self._side = aligned.anonymizer.resolution
+        self._only_aligned = True
+
+    @property
+    def default(self) -> bool:
+        """See :class:`Work`; the figures say nothing of whole pictures."""
+        return self._aligned.default and self._only_aligned
 
     def __call__(self, picture: Picture) -> Outcome:
         """See :class:`Work`."""
-        aligned = picture.shape[:2] == (self._side, self._side)
-        return self._aligned(picture) if aligned else self._whole(picture)
+        if picture.shape[:2] == (self._side, self._side):
+            return self._aligned(picture)
+        self._only_aligned = False
+        return self._whole(picture)
 
 
 def describe_bundle(work: Work) -> dict[str, Any]:

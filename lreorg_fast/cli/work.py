@@ -91,7 +91,11 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
     scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)
-    whole = SceneWork(scene, choices.allow_no_face)
+    described = {
+        name: getattr(choices, name)
+        for name in ("detector", "detector_kind", "longest_side", "clip")
+    }
+    whole = SceneWork(scene, choices.allow_no_face, described)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
     return AutoWork(AlignedWork(anonymizer, scene_settings.settings), whole)
