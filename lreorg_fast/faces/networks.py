@@ -53,6 +53,11 @@ class Network:
             name: np.asarray(value, dtype=np.float32)
             for name, value in zip(self._outputs, made, strict=True)
         }
+        # Before decoding: NaN is below every threshold, so a face would be missed in silence.
+        if not all(bool(np.isfinite(value).all()) for value in outputs.values()):
+            raise CheckpointError(
+                f"the detector '{self._name}' gave NaN or infinity; the file is damaged"
+            )
         try:
             found = self._decoder.decode(outputs, threshold, tile.shape[:2])
         except LReorgError:
@@ -62,9 +67,10 @@ class Network:
                 f"the outputs of the detector '{self._name}' do not have the form of "
                 f"{self.kind} ({_first_line(error)}); name its kind or use another file"
             ) from error
-        if not found.finite:
+        if not found.usable:
             raise CheckpointError(
-                f"the detector '{self._name}' gave NaN or infinity; the file is damaged"
+                f"the detector '{self._name}' gave scores outside of [0, 1]; the file is "
+                "damaged or of another kind"
             )
         return found
 
@@ -133,6 +139,8 @@ def _read(path: Path) -> bytes:
 def _parsed(onnx: Any, content: bytes, name: str) -> Any:
     try:
         model = onnx.load_model_from_string(content)
+        if not model.graph.node:
+            raise ValueError("no operators")
         initializers = {entry.name for entry in model.graph.initializer}
         inputs = [entry for entry in model.graph.input if entry.name not in initializers]
     except Exception as error:
