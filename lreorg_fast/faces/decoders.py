@@ -147,7 +147,10 @@ _SCRFD_LEVELS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
 
 
 def _scrfd_planes(tile: Picture) -> Array:
-    return (_planes(tile) - np.float32(127.5)) / np.float32(128)
+    planes = _planes(tile)
+    planes -= 127.5
+    planes /= 128
+    return planes
 
 
 def _decode_scrfd(outputs: Outputs, threshold: float, size: tuple[int, int]) -> Candidates:

@@ -7,6 +7,7 @@ gives the same face for the YuNet graph.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def scrfd(strides: tuple[int, ...] = (8, 16, 32), anchors: int = 2) -> dict[str,
     outputs: dict[str, np.ndarray] = {}
     for part, width in (("score", 1), ("bbox", 4), ("kps", 10)):
         for stride in strides:
-            count = -((-SIZE // stride) ** 2) * anchors
+            count = math.ceil(SIZE / stride) ** 2 * anchors
             outputs[f"{part}_{stride}"] = np.zeros((count, width))
     corner, index = np.array([24.0, 24.0]), (3 * 8 + 3) * anchors + anchors - 1
     outputs["score_8"][index] = 0.8
