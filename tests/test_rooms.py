@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "weights": BOTTOM | {"cdfnet", "models"},
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "live": MIDDLE | {"scene"},
+    "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE,
@@ -84,7 +85,7 @@ def test_the_reference_needs_torch_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".media", ".faces", ".scene", ".evaluation", ".privacy", ".keywords"]
+    "module", ["", ".media", ".faces", ".scene", ".live", ".evaluation", ".privacy", ".keywords"]
 )
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, lreorg_fast{module}; sys.exit('torch' in sys.modules)"
