@@ -19,7 +19,7 @@ _ATTRIBUTES = {
     "plan": "lreorg_fast.cdfnet",
     "Anonymizer": "lreorg_fast.pipeline",
     "SceneAnonymizer": "lreorg_fast.scene",
-    "SceneSettings": "lreorg_fast.scene_settings",
+    "SceneSettings": "lreorg_fast.scene",
     "load_detector": "lreorg_fast.faces",
     "KEYWORDS": "lreorg_fast.keywords",
 }
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lreorg_fast.keywords import KEYWORDS as KEYWORDS
     from lreorg_fast.pipeline import Anonymizer as Anonymizer
     from lreorg_fast.scene import SceneAnonymizer as SceneAnonymizer
-    from lreorg_fast.scene_settings import SceneSettings as SceneSettings
+    from lreorg_fast.scene import SceneSettings as SceneSettings
 
 __all__ = ["__version__", *sorted(_ATTRIBUTES), *_SUBMODULES]
 

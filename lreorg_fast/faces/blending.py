@@ -16,7 +16,7 @@ from PIL import Image
 
 from lreorg_fast.faces.detection import Detection
 from lreorg_fast.faces.regions import Shape, Window, unit_coordinates, window_of
-from lreorg_fast.media.pictures import FILL_COLOUR, Picture, resized
+from lreorg_fast.media.pictures import FILL_COLOUR, Picture
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
@@ -26,6 +26,8 @@ _BLOCKS, _SMALLEST_BLOCK = 8, 4
 # How far colours are matched: contrast by a quarter, brightness by a tenth of the range. More is
 # not light but another picture.
 _MOST_GAIN, _MOST_SHIFT = 1.25, 26.0
+# A new face that is larger in the picture is sampled from one of this size.
+MAX_FACE_SIDE = 2048
 _LEAST_RING = 16  # pixels, below which statistics say nothing
 
 
@@ -151,9 +153,7 @@ def warp_back(face: Picture, quad: Floats, window: Window) -> tuple[Picture, NDA
     top_left, bottom_left, _, top_right = quad
     right, down = (top_right - top_left) / 2, (bottom_left - top_left) / 2
     side = float(np.hypot(*right)) * 2
-    if side < face.shape[0] / 2:  # bilinear sampling would skip pixels
-        small = max(1, round(side))
-        face = resized(face, (small, small))
+    face = _about(face, side)
     size = face.shape[0]
     u, v = unit_coordinates(window, top_left + right + down, right, down)
     inside = (np.abs(u) <= 1) & (np.abs(v) <= 1)
@@ -172,6 +172,15 @@ def warp_back(face: Picture, quad: Floats, window: Window) -> tuple[Picture, NDA
         Image.Resampling.BILINEAR,
     )
     return np.array(made), inside
+
+
+def _about(face: Picture, side: float) -> Picture:
+    """At about its size in the picture: bilinear sampling skips pixels of a larger one, and shows
+    those of a smaller one."""
+    size = min(max(1, round(side)), MAX_FACE_SIDE)
+    if abs(size - face.shape[0]) <= 0.2 * face.shape[0]:
+        return face
+    return np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _matched(pixels: Picture, source: Picture, ring: NDArray[np.bool_]) -> Picture:

@@ -8,97 +8,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lreorg_fast.errors import ConfigError, ImageError
-from lreorg_fast.faces.blending import Layer, compose, draw_order, fill_layer, pixelate_layer
+from lreorg_fast.faces.blending import compose, draw_order, fill_layer
 from lreorg_fast.faces.detection import Detection, Detector
 from lreorg_fast.faces.regions import head_shapes
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import FILL_COLOUR, Picture
-from lreorg_fast.scene_settings import SceneSettings
+from lreorg_fast.scene.covering import Fill, Pixelate
+from lreorg_fast.scene.faces import FaceMaker, KnownFace, Made, SceneFace, SceneResult
+from lreorg_fast.scene.settings import SceneSettings
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.result import FaceResult
-
-SceneStatus = Literal["replaced", "filled", "pixelated"]
-
-
-@dataclass(frozen=True, eq=False)
-class KnownFace:
-    """A face that must not be seen: where it is, and whose track it belongs to."""
-
-    detection: Detection
-    track: str
-
-
-@dataclass(frozen=True, eq=False)
-class SceneFace:
-    """What became of one known face.
-
-    Attributes:
-        detection, track: as given.
-        status: ``replaced`` (a new face), ``filled`` (a solid colour) or ``pixelated``.
-        reason: why it was filled although something else was asked for; None otherwise.
-        result: of the aligned face, where the method is ``reorganize``.
-    """
-
-    detection: Detection
-    track: str
-    status: SceneStatus
-    reason: str | None = None
-    result: FaceResult | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "box": [round(float(side), 1) for side in self.detection.box],
-            "score": round(self.detection.score, 4),
-            "track": self.track,
-            "status": self.status,
-            "reason": self.reason,
-            "result": None if self.result is None else self.result.to_dict(),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class SceneResult:
-    """The picture ``(H, W, 3)`` uint8 RGB, and its faces in the order they were given."""
-
-    image: Picture
-    faces: tuple[SceneFace, ...]
-
-    @property
-    def filled(self) -> tuple[SceneFace, ...]:
-        """Faces that were filled although another method was asked for."""
-        return tuple(face for face in self.faces if face.reason is not None)
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """What a method made of one face: a layer, or the reason why there is none."""
-
-    layer: Layer | None
-    reason: str | None = None
-    result: FaceResult | None = None
-
-
-class FaceMaker(Protocol):
-    """One method. It may raise: then all faces of the picture are filled."""
-
-    status: SceneStatus
-
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
-        """One entry per face."""
-
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
-        """Why each face of the finished picture may not leave; None where it may."""
+    from lreorg_fast.scene.attributes import PhotographAttributes
 
 
 class SceneAnonymizer:
@@ -108,18 +34,23 @@ class SceneAnonymizer:
         anonymizer: networks and ledger; None is enough for ``pixelate`` and ``fill``.
         detector: see :func:`lreorg_fast.faces.detection.load_detector`.
         settings: what is asked for.
+        attributes: sees the kept keywords of photographs, for the method ``avatar``.
 
     Raises:
         ConfigError: the method needs an anonymizer, or its bundle cannot do what is asked.
     """
 
     def __init__(
-        self, anonymizer: Anonymizer | None, detector: Detector, settings: SceneSettings
+        self,
+        anonymizer: Anonymizer | None,
+        detector: Detector,
+        settings: SceneSettings,
+        attributes: PhotographAttributes | None = None,
     ) -> None:
         self.anonymizer = anonymizer
         self.detector = detector
         self.settings = settings
-        self._maker = _make_maker(anonymizer, settings)
+        self._maker = _make_maker(anonymizer, settings, attributes)
         self._numbers = itertools.count()
 
     def detect(self, picture: Picture) -> list[Detection]:
@@ -218,40 +149,32 @@ class SceneAnonymizer:
         return SceneResult(compose(picture, layers), tuple(described))
 
 
-class _Fill:
-    """A solid colour over every head, asked for: no reason has to be given."""
-
-    status: SceneStatus = "filled"
-
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
-        return [Made(fill_layer(picture, head_shapes(face.detection))) for face in faces]
-
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
-        return [None] * len(faces)
-
-
-class _Pixelate(_Fill):
-    """A mosaic over every head."""
-
-    status: SceneStatus = "pixelated"
-
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
-        return [Made(pixelate_layer(picture, head_shapes(face.detection))) for face in faces]
-
-
-def _make_maker(anonymizer: Anonymizer | None, settings: SceneSettings) -> FaceMaker:
+def _make_maker(
+    anonymizer: Anonymizer | None,
+    settings: SceneSettings,
+    attributes: PhotographAttributes | None,
+) -> FaceMaker:
+    if attributes is not None and settings.method != "avatar":
+        raise ConfigError(
+            f"a CLIP model has no effect with the method '{settings.method}'; it is for 'avatar'"
+        )
     if settings.method == "fill":
-        return _Fill()
+        return Fill()
     if settings.method == "pixelate":
-        return _Pixelate()
+        return Pixelate()
     if anonymizer is None:
         raise ConfigError(
             f"the method '{settings.method}' needs a bundle; load one, or choose the method "
             "'pixelate' or 'fill'"
         )
-    raise ConfigError(f"the method '{settings.method}' is being built")
+    # Below this line networks run, so torch is loaded.
+    if settings.method == "avatar":
+        from lreorg_fast.scene.avatar import Avatar
+
+        return Avatar(anonymizer, settings, attributes)
+    from lreorg_fast.scene.reorganize import Reorganize
+
+    return Reorganize(anonymizer, settings)
 
 
 def _checked(picture: Any) -> Picture:

@@ -1,0 +1,89 @@
+"""The faces of a whole picture: known, made, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from lreorg_fast.faces.blending import Layer
+from lreorg_fast.faces.detection import Detection
+from lreorg_fast.media.pictures import Picture
+
+if TYPE_CHECKING:
+    from lreorg_fast.result import FaceResult
+
+SceneStatus = Literal["replaced", "filled", "pixelated"]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownFace:
+    """A face that must not be seen: where it is, and whose track it belongs to."""
+
+    detection: Detection
+    track: str
+
+
+@dataclass(frozen=True, eq=False)
+class SceneFace:
+    """What became of one known face.
+
+    Attributes:
+        detection, track: as given.
+        status: ``replaced`` (a new face), ``filled`` (a solid colour) or ``pixelated``.
+        reason: why it was filled although something else was asked for; None otherwise.
+        result: of the aligned face, where the method is ``reorganize``.
+    """
+
+    detection: Detection
+    track: str
+    status: SceneStatus
+    reason: str | None = None
+    result: FaceResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "box": [round(float(side), 1) for side in self.detection.box],
+            "score": round(self.detection.score, 4),
+            "track": self.track,
+            "status": self.status,
+            "reason": self.reason,
+            "result": None if self.result is None else self.result.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SceneResult:
+    """The picture ``(H, W, 3)`` uint8 RGB, and its faces in the order they were given."""
+
+    image: Picture
+    faces: tuple[SceneFace, ...]
+
+    @property
+    def filled(self) -> tuple[SceneFace, ...]:
+        """Faces that were filled although another method was asked for."""
+        return tuple(face for face in self.faces if face.reason is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a method made of one face: a layer, or the reason why there is none."""
+
+    layer: Layer | None
+    reason: str | None = None
+    result: FaceResult | None = None
+
+
+class FaceMaker(Protocol):
+    """One method. It may raise: then all faces of the picture are filled."""
+
+    status: SceneStatus
+
+    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
+        """One entry per face."""
+
+    def doubts(
+        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
+    ) -> list[str | None]:
+        """Why each face of the finished picture may not leave; None where it may."""
