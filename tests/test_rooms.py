@@ -82,7 +82,9 @@ def test_the_reference_needs_torch_only() -> None:
         assert own or top == "torch" or top in sys.stdlib_module_names, name
 
 
-@pytest.mark.parametrize("module", ["", ".media", ".faces", ".scene", ".evaluation", ".privacy", ".keywords"])
+@pytest.mark.parametrize(
+    "module", ["", ".media", ".faces", ".scene", ".evaluation", ".privacy", ".keywords"]
+)
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, lreorg_fast{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0

@@ -170,7 +170,9 @@ def plan_tracks(
     rate = rate or _rate(times)
     groups = _linked(table, times, settings, rate)
     frames = table.frames
-    parts, tracks, dropped = [], [], 0
+    parts: list[tuple[NDArray[np.float32], Integers, NDArray[np.int8], Integers]] = []
+    tracks: list[TrackSummary] = []
+    dropped = 0
     for members in groups:
         # As float32, or a score of exactly the threshold could be below it.
         if table.values[members, 4].max() < np.float32(settings.threshold):
@@ -184,7 +186,9 @@ def plan_tracks(
         empty = np.zeros(0, np.int64)
         rows = np.zeros((0, _WIDTH), np.float32)
         return TrackPlan(len(times), rows, empty, empty, empty.astype(np.int8), (), dropped)
-    rows, where, kinds, who = (np.concatenate(column) for column in zip(*parts, strict=True))
+    rows = np.concatenate([part[0] for part in parts])
+    where, who = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
+    kinds = np.concatenate([part[2] for part in parts])
     return TrackPlan(len(times), rows, where, who, kinds, tracks, dropped)
 
 
