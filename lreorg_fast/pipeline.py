@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,12 @@ from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, 
 from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
+
+if TYPE_CHECKING:  # of rooms above, which :meth:`Anonymizer.video` opens
+    from lreorg_fast.faces import Detector
+    from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.video import VideoReport, VideoSettings
+    from lreorg_fast.video.anonymizer import Progress
 
 # Changes the latents (num_ws, dim) of a track before they are reorganized, for example over time.
 LatentFilter = Callable[[str, Tensor], Tensor]
@@ -227,6 +233,37 @@ class Anonymizer:
         )
         described = tuple(self._describe(face, settings, recovery) for face in faces)
         return Result(outputs, described, batched=not is_single(images))
+
+    def video(
+        self,
+        source: str | Path,
+        target: str | Path | None = None,
+        *,
+        scene: SceneSettings | None = None,
+        video: VideoSettings | None = None,
+        detector: Detector | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> VideoReport:
+        """Anonymize a video; see :func:`lreorg_fast.video.anonymize_video`.
+
+        ``detector`` is the packaged one if None. Needs ``lreorg_fast[faces,video]``.
+        """
+        from lreorg_fast.faces import load_detector
+        from lreorg_fast.video import anonymize_video
+
+        return anonymize_video(
+            self,
+            load_detector() if detector is None else detector,
+            source,
+            target,
+            scene=scene,
+            video=video,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.

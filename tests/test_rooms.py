@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "weights": BOTTOM | {"cdfnet", "models"},
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
+    "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE,

@@ -25,6 +25,7 @@ from lreorg_fast.scene.settings import SceneSettings
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer, LatentFilter
     from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.scene.judging import Recognition
 
 
 class SceneAnonymizer:
@@ -134,6 +135,15 @@ class SceneAnonymizer:
         except Exception as error:
             reason = f"an error while the face was judged ({type(error).__name__})"
             return [reason] * len(faces)
+
+    @property
+    def recognition(self) -> Recognition | None:
+        """The bundle's recognizer, for measuring; None without a bundle."""
+        if self.anonymizer is None:
+            return None
+        from lreorg_fast.scene.judging import Recognition
+
+        return Recognition(self.anonymizer)
 
     def _replace(self, picture: Picture, faces: list[KnownFace]) -> SceneResult:
         made = self._maker.make(picture, faces)

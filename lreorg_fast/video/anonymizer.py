@@ -11,8 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import lreorg_fast
-from lreorg_fast.errors import LReorgError, OutputError
+from lreorg_fast.errors import LReorgError, OutputError, VideoError
 from lreorg_fast.faces.detection import Detector
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
@@ -35,9 +37,10 @@ from lreorg_fast.video.checkpoint import (
     draws_to_json,
     fingerprint,
 )
+from lreorg_fast.video.describing import describe, plain
 from lreorg_fast.video.editing import Notes, SegmentEditor
 from lreorg_fast.video.finding import find_faces
-from lreorg_fast.video.report import TrackReport, VideoReport
+from lreorg_fast.video.report import VideoReport
 from lreorg_fast.video.settings import VideoSettings
 from lreorg_fast.video.smoothing import CalmLatents
 from lreorg_fast.video.watching import Watcher
@@ -136,9 +139,7 @@ class _Run:
         cutoff = self.settings.latent_cutoff
         calms = anonymizer is not None and self.pictures.method == "reorganize" and cutoff > 0
         self.calm = CalmLatents(cutoff) if calms else None
-        self.scene = SceneAnonymizer(
-            anonymizer, detector, self.pictures, latent_filter=self.calm
-        )
+        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, latent_filter=self.calm)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
         self.encoding = Encoding(self.reader.info, self.settings.encoder)
@@ -154,7 +155,7 @@ class _Run:
             "source": fingerprint(self.source),
             "version": lreorg_fast.__version__,
             "method": asdict(self.pictures),
-            "settings": _plain(replace(self.settings, hwaccel=None)),
+            "settings": plain(replace(self.settings, hwaccel=None)),
             "bundle": None if bundle is None else [bundle.name, bundle.created],
             "encoder": [self.encoding.name, self.encoding.extradata.hex()],
         }
@@ -189,11 +190,20 @@ class _Run:
             self._report("write", 0, len(plan))
             self._write(segments, found, overwrite)
             self._report("write", len(plan), len(plan))
-        return self._described(plan, notes, watcher, editor, resumed)
+        report = describe(self.scene, self.settings, self.encoding, plan, notes, watcher, editor)
+        for track in report.tracks:
+            self._forget(track.track)
+        return replace(
+            report,
+            source=str(self.source),
+            target=str(self.target),
+            resumed=resumed,
+            seconds={name: round(value, 2) for name, value in self.seconds.items()},
+        )
 
     def _plan(self, found: Found) -> TrackPlan:
         info = self.reader.info
-        times = found.times * float(info.time_base)
+        times = found.times.astype(np.float64) * float(info.time_base)
         rate = None if info.rate is None else float(info.rate)
         return plan_tracks(found.table, times, info.size, self.tracking, rate)
 
@@ -215,6 +225,7 @@ class _Run:
                 segment, made = self._made(work, editor, plan, number, start, end)
             segments.append(segment)
             notes.append(made)
+            self._refuse_other_domain(notes)
             self._report("edit", end, len(plan))
         return segments, notes, resumed
 
@@ -270,6 +281,25 @@ class _Run:
                 self.anonymizer.ledger.resume(editor.track(int(track)), draws_from_json(drawn))
         return made
 
+    def _refuse_other_domain(self, notes: list[Notes]) -> None:
+        """Rather no result than a video of gray heads that was made with the wrong bundle."""
+        if self.anonymizer is None or self.pictures.method != "reorganize":
+            return
+        from lreorg_fast.verification import OUT_OF_DOMAIN  # torch
+
+        if any(counts["replaced"] for made in notes for counts in made.faces.values()):
+            return
+        reasons = {
+            reason for made in notes for counts in made.reasons.values() for reason in counts
+        }
+        if reasons and reasons <= set(OUT_OF_DOMAIN):
+            bundle = self.anonymizer.bundle.manifest
+            raise VideoError(
+                f"no face of '{self.source}' so far is of the kind of the bundle '{bundle.name}' "
+                f"({bundle.domain.kind}); use a bundle for such faces, or the method 'avatar', "
+                "'fill' or 'pixelate'"
+            )
+
     def _forget(self, track: str) -> None:
         if self.anonymizer is not None:
             self.anonymizer.ledger.forget(track)
@@ -290,73 +320,6 @@ class _Run:
             )
             stream.flush()
             check_written(Path(stream.name), self.reader, segments, found.times)
-
-    def _described(
-        self,
-        plan: TrackPlan,
-        notes: list[Notes],
-        watcher: Watcher,
-        editor: SegmentEditor,
-        resumed: int,
-    ) -> VideoReport:
-        tracks = tuple(
-            self._track(plan, notes, watcher, editor, number) for number in range(len(plan.tracks))
-        )
-        for track in tracks:
-            self._forget(track.track)
-        anonymizer = self.anonymizer
-        return VideoReport(
-            source=str(self.source),
-            target=str(self.target),
-            frames=len(plan),
-            faces=sum(track.seen + track.between for track in tracks),
-            exposed=0,  # make() raises else
-            corrected=sum(made.corrected for made in notes),
-            blanked=sum(made.blanked for made in notes),
-            dropped=plan.dropped,
-            tracks=tracks,
-            streams=self.settings.streams.described(self.reader.info),
-            encoding={
-                "codec": self.encoding.name,
-                "quality": self.encoding.quality,
-                "pixel_format": self.encoding.pixel_format,
-            },
-            settings=_plain(self.pictures) | {"video": _plain(self.settings)},
-            bundle=None if anonymizer is None else anonymizer.described_bundle(),
-            engine=None if anonymizer is None else anonymizer.described_engine(),
-            ledger=None if anonymizer is None else anonymizer.ledger.report(),
-            resumed=resumed,
-            seconds={name: round(value, 2) for name, value in self.seconds.items()},
-        )
-
-    def _track(
-        self,
-        plan: TrackPlan,
-        notes: list[Notes],
-        watcher: Watcher,
-        editor: SegmentEditor,
-        number: int,
-    ) -> TrackReport:
-        summary = plan.tracks[number]
-        counts: Counter[str] = sum((made.faces.get(number, Counter()) for made in notes), Counter())
-        reasons: Counter[str] = sum(
-            (made.reasons.get(number, Counter()) for made in notes), Counter()
-        )
-        return TrackReport(
-            track=editor.track(number),
-            first=summary.first,
-            last=summary.last,
-            seen=summary.seen,
-            between=summary.filled,
-            replaced=counts["replaced"],
-            filled=counts["filled"],
-            pixelated=counts["pixelated"],
-            seen_filled=counts["seen_filled"],
-            reasons=dict(reasons),
-            epsilon=max((made.epsilon.get(number, 0.0) for made in notes), default=0.0),
-            score=summary.score,
-            flicker=watcher.of(number),
-        )
 
     # ---- small things
 
@@ -386,9 +349,3 @@ class _Run:
         start = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - start
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings, JSON-able."""
-    content = asdict(settings)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in content.items()}

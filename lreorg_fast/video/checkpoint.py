@@ -205,7 +205,9 @@ class Checkpoint:
         if content is None or content.get("format") != _FORMAT or content["version"] != _VERSION:
             raise VideoError(f"'{self.folder}' is no work folder of this version; start by --force")
         before = content["identity"]
-        changed = sorted(name for name in {*before, *identity} if before.get(name) != identity.get(name))
+        changed = sorted(
+            name for name in {*before, *identity} if before.get(name) != identity.get(name)
+        )
         if changed:
             raise VideoError(
                 f"the interrupted run had another {', '.join(changed)}; use the same again, or "
@@ -244,7 +246,8 @@ def _digest(body: Any) -> str:
 def draws_to_json(drawn: Mapping[str, Replacement]) -> dict[str, Any]:
     """Draws of one track, JSON-able; floats are exact."""
     return {
-        keyword: asdict(held) | {"feature": [float(v) for v in held.feature], "epsilon": str(held.epsilon)}
+        keyword: asdict(held)
+        | {"feature": [float(v) for v in held.feature], "epsilon": str(held.epsilon)}
         for keyword, held in drawn.items()
     }
 

@@ -56,7 +56,8 @@ class Notes:
             self.reasons[planned.track][face.reason] += 1
             self.faces[planned.track]["seen_filled"] += planned.kind == "seen"
         if face.result is not None:
-            self.epsilon[planned.track] = face.result.epsilon
+            before = self.epsilon.get(planned.track, 0.0)
+            self.epsilon[planned.track] = max(before, face.result.epsilon)
 
 
 @dataclass

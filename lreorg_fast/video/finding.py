@@ -59,7 +59,9 @@ def _stretch(
     progress: Callable[[int], None],
 ) -> Found:
     rows: list[list[Detection]] = []
-    times, durations, blind = [], [], []
+    times: list[int] = []
+    durations: list[int] = []
+    blind: list[int] = []
     while len(times) < most and (frame := next(frames, None)) is not None:
         found = _detected(scene, frame.picture(reader.info.orientation), low_threshold)
         if found is None:

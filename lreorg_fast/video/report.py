@@ -85,9 +85,9 @@ class VideoReport:
     streams: Mapping[str, Any]
     encoding: Mapping[str, Any]
     settings: Mapping[str, Any]
-    bundle: Mapping[str, Any] | None
-    engine: Mapping[str, Any] | None
-    ledger: Mapping[str, Any] | None
+    bundle: Mapping[str, Any]
+    engine: Mapping[str, Any]
+    ledger: Mapping[str, Any]
     resumed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
