@@ -44,11 +44,15 @@ from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
-if TYPE_CHECKING:
-    from lreorg_fast.faces.detection import Detector
+if TYPE_CHECKING:  # of rooms above, which :meth:`Anonymizer.video` and `stream` open
+    from lreorg_fast.faces import Detector
     from lreorg_fast.live import Shown, StreamSettings, Tracker
     from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.video import VideoReport, VideoSettings
+    from lreorg_fast.video.anonymizer import Progress
 
+# Changes the latents (num_ws, dim) of a track before they are reorganized, for example over time.
+LatentFilter = Callable[[str, Tensor], Tensor]
 # Faces and pixels that run through the networks together: they bound memory however many faces
 # are passed in. 32 faces of 256 pixels, 2 of 1024.
 _MOST_FACES, _MOST_PIXELS = 32, 32 * 256**2
@@ -178,6 +182,7 @@ class Anonymizer:
         tracks: Sequence[str] | None = None,
         recovery: bool = False,
         sampler: Sampler | None = None,
+        latent_filter: LatentFilter | None = None,
     ) -> Result:
         """Anonymize one aligned face picture, or several.
 
@@ -197,6 +202,9 @@ class Anonymizer:
                 and pays for it once. By default every picture is a person of its own.
             recovery: put a :class:`RecoveryKey` into every face's result.
             sampler: for tests only, see :class:`lreorg_fast.privacy.InsecureTestSampler`.
+            latent_filter: called with the track and the latents (num_ws, dim) of each face that is
+                worked on; what it returns takes their place. For video, see
+                :class:`lreorg_fast.video.smoothing.CalmLatents`.
 
         Returns:
             One picture and one :class:`FaceResult` per input. A face that cannot be replaced and
@@ -217,7 +225,7 @@ class Anonymizer:
         with torch.inference_mode():
             batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
             for start in range(0, len(faces), batch):
-                self._process(faces[start : start + batch], settings)
+                self._process(faces[start : start + batch], settings, latent_filter)
         if tracks is None:  # persons of one picture: their draws are not needed again
             for face in faces:
                 self.ledger.forget(face.track)
@@ -258,6 +266,37 @@ class Anonymizer:
         whole = SceneAnonymizer(self, found_by, scene or SceneSettings())
         return stream(whole, frames, settings, tracker=tracker, report=report)
 
+    def video(
+        self,
+        source: str | Path,
+        target: str | Path | None = None,
+        *,
+        scene: SceneSettings | None = None,
+        video: VideoSettings | None = None,
+        detector: Detector | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> VideoReport:
+        """Anonymize a video; see :func:`lreorg_fast.video.anonymize_video`.
+
+        ``detector`` is the packaged one if None. Needs ``lreorg_fast[faces,video]``.
+        """
+        from lreorg_fast.faces import load_detector
+        from lreorg_fast.video import anonymize_video
+
+        return anonymize_video(
+            self,
+            load_detector() if detector is None else detector,
+            source,
+            target,
+            scene=scene,
+            video=video,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.
 
@@ -291,23 +330,29 @@ class Anonymizer:
 
     # ---- the pipeline
 
-    def _process(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+    def _process(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
         """All faces at once; if that fails, each for itself, so that one cannot spoil others."""
         try:
-            self._anonymize(faces, settings)
+            self._anonymize(faces, settings, latent_filter)
         except Exception as error:
             if len(faces) == 1:
                 _give_up(faces[0], f"an error in the pipeline ({type(error).__name__})")
                 return
             for face in faces:
-                self._process([face], settings)
+                self._process([face], settings, latent_filter)
 
-    def _anonymize(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+    def _anonymize(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
         s0 = self._encode(faces)
         going = [face for face in faces if face.reason is None]
         if not going:
             return
         s0 = s0[[i for i, face in enumerate(faces) if face.reason is None]]
+        if latent_filter is not None:
+            s0 = torch.stack([latent_filter(f.track, s) for f, s in zip(going, s0, strict=True)])
         replace = self._replace(going, s0, settings)
         paid = [i for i, face in enumerate(going) if face.reason is None]
         if not paid:

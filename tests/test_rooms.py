@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "live": MIDDLE | {"scene"},
     "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
+    "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE,

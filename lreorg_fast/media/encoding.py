@@ -273,5 +273,5 @@ def _reduced(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool
     padded = np.zeros([part * step for part, step in zip(shape, steps, strict=True)], dtype=bool)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     blocks = padded.reshape(shape[0], steps[0], shape[1], steps[1])
-    reduced: NDArray[np.bool_] = blocks.any(axis=(1, 3))
+    reduced: NDArray[np.bool_] = np.any(blocks, axis=(1, 3))
     return reduced

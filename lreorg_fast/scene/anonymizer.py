@@ -23,8 +23,9 @@ from lreorg_fast.scene.faces import FaceMaker, KnownFace, Made, SceneFace, Scene
 from lreorg_fast.scene.settings import SceneSettings
 
 if TYPE_CHECKING:
-    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.pipeline import Anonymizer, LatentFilter
     from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.scene.judging import Recognition
 
 
 class SceneAnonymizer:
@@ -35,6 +36,7 @@ class SceneAnonymizer:
         detector: see :func:`lreorg_fast.faces.detection.load_detector`.
         settings: what is asked for.
         attributes: sees the kept keywords of photographs, for the method ``avatar``.
+        latent_filter: see :meth:`lreorg_fast.Anonymizer.__call__`; for ``reorganize`` in videos.
 
     Raises:
         ConfigError: the method needs an anonymizer, or its bundle cannot do what is asked.
@@ -46,11 +48,12 @@ class SceneAnonymizer:
         detector: Detector,
         settings: SceneSettings,
         attributes: PhotographAttributes | None = None,
+        latent_filter: LatentFilter | None = None,
     ) -> None:
         self.anonymizer = anonymizer
         self.detector = detector
         self.settings = settings
-        self._maker = _make_maker(anonymizer, settings, attributes)
+        self._maker = _make_maker(anonymizer, settings, attributes, latent_filter)
         self._numbers = itertools.count()
 
     def detect(self, picture: Picture) -> list[Detection]:
@@ -115,6 +118,33 @@ class SceneAnonymizer:
         """The whole picture in a solid colour: what is shown when nothing is known."""
         return np.full(_checked(picture).shape, FILL_COLOUR, dtype=np.uint8)
 
+    def doubts(
+        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
+    ) -> list[str | None]:
+        """Judge a finished picture again, for example after it was encoded.
+
+        Args:
+            source, made: (H, W, 3) uint8 RGB before and after.
+            faces: those that were replaced in it, not those that were filled.
+
+        Returns:
+            Why each face may not leave, None where it may. What cannot be judged is a reason.
+        """
+        try:
+            return self._maker.doubts(_checked(source), _checked(made), list(faces))
+        except Exception as error:
+            reason = f"an error while the face was judged ({type(error).__name__})"
+            return [reason] * len(faces)
+
+    @property
+    def recognition(self) -> Recognition | None:
+        """The bundle's recognizer, for measuring; None without a bundle."""
+        if self.anonymizer is None:
+            return None
+        from lreorg_fast.scene.judging import Recognition
+
+        return Recognition(self.anonymizer)
+
     def _replace(self, picture: Picture, faces: list[KnownFace]) -> SceneResult:
         made = self._maker.make(picture, faces)
         result = self._finish(picture, faces, made)
@@ -153,6 +183,7 @@ def _make_maker(
     anonymizer: Anonymizer | None,
     settings: SceneSettings,
     attributes: PhotographAttributes | None,
+    latent_filter: LatentFilter | None,
 ) -> FaceMaker:
     if attributes is not None and settings.method != "avatar":
         raise ConfigError(
@@ -174,7 +205,7 @@ def _make_maker(
         return Avatar(anonymizer, settings, attributes)
     from lreorg_fast.scene.reorganize import Reorganize
 
-    return Reorganize(anonymizer, settings)
+    return Reorganize(anonymizer, settings, latent_filter)
 
 
 def _checked(picture: Any) -> Picture:

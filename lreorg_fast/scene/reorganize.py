@@ -21,7 +21,7 @@ from lreorg_fast.scene.settings import SceneSettings
 from lreorg_fast.settings import IDENTITY
 
 if TYPE_CHECKING:
-    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.pipeline import Anonymizer, LatentFilter
 
 STILL_SEEN = "the face in the finished picture still resembles the original"
 
@@ -31,8 +31,14 @@ class Reorganize:
 
     status: SceneStatus = "replaced"
 
-    def __init__(self, anonymizer: Anonymizer, settings: SceneSettings) -> None:
+    def __init__(
+        self,
+        anonymizer: Anonymizer,
+        settings: SceneSettings,
+        latent_filter: LatentFilter | None = None,
+    ) -> None:
         self._anonymizer, self._settings = anonymizer, settings
+        self._latent_filter = latent_filter
         resolved = anonymizer.resolve(settings.settings)
         self._hides_identity = IDENTITY in resolved.hide
         domain = anonymizer.bundle.manifest.domain
@@ -51,6 +57,7 @@ class Reorganize:
             result = self._anonymizer(
                 [cut.image for _, cut in whole],
                 tracks=[faces[i].track for i, _ in whole],
+                latent_filter=self._latent_filter,
                 **vars(self._settings.settings),
             )
             for (i, cut), image, face in zip(whole, result.images, result.faces, strict=True):
