@@ -52,7 +52,7 @@ class ReaderSettings:
             value = getattr(self, name)
             if not 0 < value <= 3600:
                 raise ConfigError(f"{name} is {value}, but must be above 0 and at most 3600")
-        if not 0 <= self.retries:
+        if not self.retries >= 0:
             raise ConfigError(f"retries is {self.retries}, but must be at least 0")
 
     def delay(self, attempt: int) -> float:
@@ -212,9 +212,7 @@ class Reader:
             return VideoError(f"'{self._source.name}' ended and did not come back; check it")
         if isinstance(error, LReorgError):
             return error
-        return VideoError(
-            f"'{self._source.name}' cannot be read: {type(error).__name__}; check it"
-        )
+        return VideoError(f"'{self._source.name}' cannot be read: {type(error).__name__}; check it")
 
     def _put(self, picture: Picture, seconds: float) -> bool:
         """Offer a frame; False when this thread must end."""
