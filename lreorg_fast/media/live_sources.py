@@ -28,6 +28,7 @@ PIXEL_FORMATS: dict[str, tuple[int, tuple[int, int, int]]] = {
 }
 DEFAULT_PIXEL_FORMAT = "rgb24"
 DEFAULT_RATE = 30.0
+_HIGHEST_RATE = 1000
 # Demuxers that may be chosen for what comes from the network. Others open further files.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,live_flv,ogg,hls,rtsp,rtp,"
@@ -71,8 +72,8 @@ class SourceOptions:
                 f"pixel_format is '{self.pixel_format}', but must be one of "
                 f"{', '.join(PIXEL_FORMATS)}"
             )
-        if self.rate is not None and not 0 < self.rate <= 1000:
-            raise ConfigError(f"rate is {self.rate}, but must be above 0 and at most 1000")
+        if self.rate is not None and not 0 < self.rate <= _HIGHEST_RATE:
+            raise ConfigError(f"rate is {self.rate}, but must be above 0 and at most {_HIGHEST_RATE}")
         if not 0 < self.timeout <= 3600:
             raise ConfigError(f"timeout is {self.timeout}, but must be above 0 and at most 3600")
 
@@ -207,7 +208,11 @@ class Connection:
             ) as container:
                 if not container.streams.video:
                     raise VideoError(f"there is no video in '{self.name}'; name another address")
-                yield from _decoded(av, container, container.streams.video[0])
+                stream = container.streams.video[0]
+                rate = float(stream.average_rate or 0)
+                if 1 <= rate <= _HIGHEST_RATE:  # some containers say nonsense
+                    self.rate = rate
+                yield from _decoded(av, container, stream)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(f"'{self.name}' cannot be read: {self._words(av, error)}") from error
 
