@@ -79,6 +79,8 @@ class Camera:
 
     def serve(self, connection: socket.socket, number: int) -> None:
         with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+            if self.ends(number) == "refuse":
+                return
             while request := lines.readline():
                 method = request.split()[0].decode()
                 headers = {}

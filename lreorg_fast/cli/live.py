@@ -174,22 +174,26 @@ for _option in anonymize.params:
 def _source_options(source: str, sink: str, options: dict[str, Any]) -> Any:
     from lreorg_fast.media.live_sources import SourceOptions
 
-    # One name for both ends of raw pipes; an end that is none must not refuse it for the other.
-    raw = options["pixel_format"] if source == "-" or sink != "-" else None
-    return SourceOptions(options["size"], raw, options["rate"])
+    # One name for both ends: a source that has no use for it must not refuse what the sink needs.
+    idle = source != "-" and _is_raw(sink, options)
+    pixel_format = None if idle else options["pixel_format"]
+    return SourceOptions(options["size"], pixel_format, options["rate"])
 
 
 def _sink_options(sink: str, options: dict[str, Any]) -> Any:
     from lreorg_fast.media.live_sinks import SinkOptions
 
-    raw = sink == "-" and options["container"] is None
     return SinkOptions(
         codec=options["codec"],
         quality=options["quality"],
         container=options["container"],
-        pixel_format=options["pixel_format"] if raw else None,
+        pixel_format=options["pixel_format"] if _is_raw(sink, options) else None,
         overwrite=options["force"],
     )
+
+
+def _is_raw(sink: str, options: dict[str, Any]) -> bool:
+    return sink == "-" and options["container"] is None
 
 
 def _settings(

@@ -99,9 +99,11 @@ class Reader:
         self._start = clock()
         self._sign_of_life = self._start
         self._black_due = self._start + settings.stall
-        self._waiting = False  # between two attempts, which is no hanging
+        # Between two attempts, and while a frame is offered, the source is not what is waited for.
+        self._waiting = self._offering = False
         self.received = self.dropped = self.unsure = self.breaks = 0
         self._threads: list[threading.Thread] = []
+        self._reading: threading.Thread | None = None  # the one that counts
         self._connect()
 
     # ---- whoever processes
@@ -119,7 +121,7 @@ class Reader:
                 if self._ended or self._closing.is_set():
                     error, self._error = self._error, None
                     raise error if error is not None else StopIteration
-                if not self._source.live:
+                if not self._source.live or self._offering:
                     self._changed.wait()
                     continue
                 self._leave_behind()
@@ -133,7 +135,8 @@ class Reader:
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
-        self._threads[-1].join(self._settings.stall)
+        if self._reading is not None:
+            self._reading.join(self._settings.stall)
 
     def _black(self, size: tuple[int, int]) -> Taken:
         now = self._clock()
@@ -152,7 +155,7 @@ class Reader:
             self._error = VideoError(
                 f"'{self._source.name}' gives no frame and does not answer; check it"
             )
-            self._threads.append(threading.current_thread())  # so that none of them counts
+            self._reading = None
             return
         logger.warning("a source hangs; its thread is left behind, and another one connects")
         self._connect()
@@ -163,11 +166,12 @@ class Reader:
         self._sign_of_life = self._clock()
         thread = threading.Thread(target=self._read, name="lreorg-reader", daemon=True)
         self._threads.append(thread)
+        self._reading = thread
         thread.start()
 
     def _mine(self) -> bool:
         """Whether this thread is the one that counts."""
-        return not self._closing.is_set() and threading.current_thread() is self._threads[-1]
+        return not self._closing.is_set() and threading.current_thread() is self._reading
 
     def _read(self) -> None:
         attempt = 0
@@ -223,7 +227,9 @@ class Reader:
                 self._closing.wait(early)
         with self._changed:
             if settings.every:
+                self._offering = True
                 self._changed.wait_for(lambda: self._next is None or not self._mine())
+                self._offering = False
             if not self._mine():
                 return False
             now = self._sign_of_life = self._clock()

@@ -34,9 +34,9 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,live_flv,ogg,hls,rtsp,rtp,"
     "mpjpeg,mjpeg,h264,hevc,mpeg"
 )
-# Frames as soon as they are there. FFmpeg's "nobuffer" would drop what it has read before it knew
-# the format, and with it the first key frame.
-_AT_ONCE = {"flags": "low_delay"}
+# Frames as soon as they are there: FFmpeg looks at a stream for 5 s otherwise, where it is not sure.
+# Its "nobuffer" would drop what it has read meanwhile, and with it the first key frame.
+_AT_ONCE = {"flags": "low_delay", "analyzeduration": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class SourceOptions:
                 f"{', '.join(PIXEL_FORMATS)}"
             )
         if self.rate is not None and not 0 < self.rate <= _HIGHEST_RATE:
-            raise ConfigError(f"rate is {self.rate}, but must be above 0 and at most {_HIGHEST_RATE}")
+            raise ConfigError(
+                f"rate is {self.rate}, but must be above 0 and at most {_HIGHEST_RATE}"
+            )
         if not 0 < self.timeout <= 3600:
             raise ConfigError(f"timeout is {self.timeout}, but must be above 0 and at most 3600")
 
