@@ -26,17 +26,22 @@ def test_unix_sockets_work() -> None:
         assert other.recv(1) == b"x"
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "0.0.0.0", "localhost"])
-def test_no_other_machine_is_reached_or_let_in(host: str) -> None:
-    with socket.socket() as one, pytest.raises(BaseException, match="tests run offline"):
-        if host == "0.0.0.0":
-            one.bind((host, 0))
-        else:
-            socket.create_connection((host, 9), timeout=0.01)
+@pytest.mark.parametrize("host", ["192.0.2.1", "localhost"])
+def test_no_other_machine_is_reached(host: str) -> None:
+    with pytest.raises(BaseException, match="tests run offline"):
+        socket.create_connection((host, 9), timeout=0.01)
+
+
+def test_no_other_machine_is_let_in() -> None:
+    with pytest.raises(BaseException, match="tests run offline"):
+        socket.create_server(("0.0.0.0", 0))
 
 
 def test_the_loopback_works() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as one, server.accept()[0] as other:
-            one.sendall(b"x")
-            assert other.recv(1) == b"x"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+        server.accept()[0] as other,
+    ):
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"

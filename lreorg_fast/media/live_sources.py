@@ -34,8 +34,8 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,live_flv,ogg,hls,rtsp,rtp,"
     "mpjpeg,mjpeg,h264,hevc,mpeg"
 )
-# Frames as soon as they are there: FFmpeg looks at a stream for 5 s otherwise, where it is not sure.
-# Its "nobuffer" would drop what it has read meanwhile, and with it the first key frame.
+# Frames as soon as they are there: where FFmpeg is not sure, it looks at a stream for 5 s. Its
+# "nobuffer" would drop what it has read meanwhile, and with it the first key frame.
 _AT_ONCE = {"flags": "low_delay", "analyzeduration": "1000000"}
 
 

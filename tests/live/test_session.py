@@ -175,7 +175,7 @@ def test_an_unexpected_error_of_a_sink_is_one_sentence() -> None:
     def fault(_: int) -> None:
         raise KeyError("a secret")
 
-    with pytest.raises(OutputError, match="cannot write to 'memory': KeyError; check it$"):
+    with pytest.raises(OutputError, match=r"cannot write to 'memory': KeyError; check it$"):
         session(waiting_file(), Memory(fault)).run()
 
 

@@ -217,9 +217,8 @@ def test_rtsp_to_a_server() -> None:
         try:
             send(sink)
             break
-        except OutputError as error:
+        except OutputError:
             sink.close(broken=True)
-            assert "refused" in str(error)
     server.join(WAIT)
     assert found == list(range(8))
 
@@ -278,9 +277,13 @@ def test_a_window_shows_frames_until_it_is_closed(display: None) -> None:
     assert [image.get(x, 100) for x in (100, 500)] == [(255, 0, 0), (0, 0, 0)]
     sink._root.event_generate("<Escape>")
     with pytest.raises(SinkClosed):
-        for _ in range(100):
-            sink.write(picture, 0)
+        show_often(sink, picture)
     sink.close(broken=False)
+
+
+def show_often(sink, picture: np.ndarray) -> None:
+    for _ in range(100):
+        sink.write(picture, 0)
 
 
 def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
