@@ -258,7 +258,7 @@ class Anonymizer:
             ConfigError: this bundle cannot do what ``scene`` asks for.
             ImageError, MissingExtra: see :func:`lreorg_fast.live.stream`.
         """
-        from lreorg_fast.faces.detection import load_detector
+        from lreorg_fast.faces import load_detector
         from lreorg_fast.live import stream
         from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 
