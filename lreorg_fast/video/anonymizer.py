@@ -47,6 +47,7 @@ from lreorg_fast.video.watching import Watcher
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene.attributes import PhotographAttributes
 
 PathLike = str | os.PathLike[str]
 # Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
@@ -69,6 +70,7 @@ def anonymize_video(
     *,
     scene: SceneSettings | None = None,
     video: VideoSettings | None = None,
+    attributes: PhotographAttributes | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -88,6 +90,7 @@ def anonymize_video(
         target: the result; its suffix decides the container. None is :func:`default_target`.
         scene: what is done to each picture.
         video: tracking, encoding, other streams, limits.
+        attributes: see :class:`lreorg_fast.scene.SceneAnonymizer`.
         resume: go on with an interrupted run to the same target.
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
@@ -102,7 +105,7 @@ def anonymize_video(
         PrivacyError: a face could not be hidden, so there is no result.
     """
     place = default_target(source) if target is None else Path(target)
-    run = _Run(anonymizer, detector, Path(source), place, scene, video, progress)
+    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress)
     check_target(place, overwrite)
     if os.path.realpath(place) == os.path.realpath(source):
         raise OutputError(f"the output '{place}' is the source; name another file")
@@ -131,6 +134,7 @@ class _Run:
         target: Path,
         scene: SceneSettings | None,
         video: VideoSettings | None,
+        attributes: PhotographAttributes | None,
         progress: Progress | None,
     ) -> None:
         self.anonymizer, self.source, self.target = anonymizer, source, target
@@ -139,7 +143,7 @@ class _Run:
         cutoff = self.settings.latent_cutoff
         calms = anonymizer is not None and self.pictures.method == "reorganize" and cutoff > 0
         self.calm = CalmLatents(cutoff) if calms else None
-        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, latent_filter=self.calm)
+        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
         self.encoding = Encoding(self.reader.info, self.settings.encoder)
