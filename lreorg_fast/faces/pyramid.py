@@ -24,6 +24,9 @@ _MAX_TILE_PIXELS = 1536 * 1536
 _TILE = 1024
 _OVERLAP = 256
 _MULTIPLE = 32
+# Pictures up to this size are also looked at twice as large: in one of 40 pixels a face of 8 gets
+# the score 0.13 as it is, and 0.55 then.
+_SMALL_PICTURE = 320
 # Level on level, until the picture is so small that the largest face in it is easily found.
 _SMALLEST_SIDE = 96
 # A picture with more candidates than this at one level is noise, or an attack on the merging.
@@ -62,6 +65,8 @@ class PyramidDetector:
     def _levels(self, picture: Picture) -> Iterator[Picture]:
         longest = max(picture.shape[:2])
         start = longest if self._longest_side is None else min(longest, self._longest_side)
+        if start == longest <= _SMALL_PICTURE:
+            start = 2 * longest
         level = picture
         for step in range(32):
             side = start / 2**step
@@ -70,7 +75,7 @@ class PyramidDetector:
             scale = side / longest
             width, height = (max(1, round(n * scale)) for n in picture.shape[1::-1])
             # From the level before: each pixel of the picture is read once at full size.
-            level = _reduced(level, (width, height))
+            level = _resized(level, (width, height))
             yield level
 
     def _look(self, level: Picture, picture: Picture, threshold: float) -> list[Detection]:
@@ -118,7 +123,7 @@ def _starts(length: int, tile: int) -> list[int]:
     return [min(i * step, length - tile) for i in range(count + 1)]
 
 
-def _reduced(picture: Picture, size: tuple[int, int]) -> Picture:
+def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
     if picture.shape[1::-1] == size:
         return picture
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
