@@ -83,6 +83,7 @@ NAMES = (
     *("audio", "subtitles", "data", "codec", "quality"),
     *("hwaccel", "segment_frames", "max_seconds"),
 )
+_MOST_LINES = 10  # of exposed faces that verify names
 # Options of pictures that a video has no use for.
 _OF_PICTURES = ("faces", "allow_no_face")
 
@@ -187,12 +188,13 @@ def _settings(options: Any) -> VideoSettings:
 
 
 def _targets(run: Run) -> list[Path]:
-    from lreorg_fast.media.muxing import MUXERS
+    from lreorg_fast.media.muxing import muxer_of
     from lreorg_fast.video import default_target
 
     if run.output is None:
         return [default_target(source) for source in run.inputs]
-    if run.output.suffix.lower() in MUXERS and not run.output.is_dir():
+    if run.output.suffix and not run.output.is_dir():
+        muxer_of(run.output)  # or something like out.avi would become a folder
         if len(run.inputs) > 1:
             raise ConfigError(f"{len(run.inputs)} videos cannot go to one file; name a folder")
         return [run.output]
@@ -363,8 +365,10 @@ def verify(
             threshold=threshold,
             progress=lambda done, total: progress(done, total or done),
         )
-    for face in report.listed:
+    for face in report.listed[:_MOST_LINES]:
         fail(f"frame {face.frame}, box {list(face.box)}: {face.reason}")
+    if report.exposed > _MOST_LINES:
+        fail(f"and {report.exposed - _MOST_LINES} more; --json has the first {len(report.listed)}")
     if as_json:
         print_json(report.to_dict())
     elif not quiet:

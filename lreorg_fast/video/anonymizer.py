@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lreorg_fast
-from lreorg_fast.errors import LReorgError, OutputError, VideoError
+from lreorg_fast.errors import (
+    BudgetExceeded,
+    LReorgError,
+    OutputError,
+    PrivacyError,
+    VideoError,
+)
 from lreorg_fast.faces.detection import Detector
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
@@ -116,7 +122,9 @@ def anonymize_video(
         if work.empty:
             work.remove()
         raise
-    except LReorgError:
+    except BudgetExceeded:
+        raise  # with another budget it can go on
+    except (VideoError, PrivacyError):
         work.remove()  # it would end the same way again
         raise
     work.remove()
