@@ -17,6 +17,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from lreorg_fast.errors import ConfigError, MissingExtra, VideoError
 from lreorg_fast.media.orientation import MATRIX_BYTES, Orientation
 from lreorg_fast.media.pictures import Picture
@@ -161,8 +163,7 @@ def to_rgb(raw: Any) -> Picture:
 
         # One per thread: making one takes ten times as long as converting a small frame.
         converter = _converters.converter = VideoReformatter()
-    picture: Picture = converter.reformat(raw, format="rgb24").to_ndarray()
-    return picture
+    return np.asarray(converter.reformat(raw, format="rgb24").to_ndarray(), dtype=np.uint8)
 
 
 def container_of(path: str | os.PathLike[str]) -> str | None:

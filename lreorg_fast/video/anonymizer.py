@@ -34,7 +34,7 @@ from lreorg_fast.media.muxing import (
     write_video,
 )
 from lreorg_fast.media.segments import Segment
-from lreorg_fast.media.video import VideoReader
+from lreorg_fast.media.video import VideoReader, container_of
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 from lreorg_fast.video.checkpoint import (
     Checkpoint,
@@ -56,15 +56,22 @@ if TYPE_CHECKING:
     from lreorg_fast.scene.attributes import PhotographAttributes
 
 PathLike = str | os.PathLike[str]
+_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
 # Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
 # the container does not say).
 Progress = Callable[[str, int, int | None], None]
 
 
 def default_target(source: PathLike) -> Path:
-    """``in.mp4`` -> ``in_anonymized.mp4``; a container that is read only becomes Matroska."""
+    """``in.mp4`` -> ``in_anonymized.mp4``.
+
+    A suffix that says nothing of the container is replaced by that of the content, and a container
+    that is read only by Matroska.
+    """
     path = Path(source)
-    suffix = path.suffix if path.suffix.lower() in MUXERS else OTHER_SUFFIX
+    suffix = path.suffix
+    if suffix.lower() not in MUXERS:
+        suffix = _SUFFIXES.get(container_of(path) or "", OTHER_SUFFIX)
     return path.with_name(f"{path.stem}_anonymized{suffix}")
 
 

@@ -264,7 +264,9 @@ def test_nothing_is_overwritten(film: Film, source: Path) -> None:
         anonymize_video(None, TrueDetector(film), source, source, scene=fill, overwrite=True)
     with pytest.raises(VideoError, match="suffix"):
         anonymize_video(None, TrueDetector(film), source, source.with_suffix(".avi"), scene=fill)
-    assert default_target("x.avi").name == "x_anonymized.mkv"
+    odd = source.rename(source.with_name("in.jpg"))
+    assert default_target(odd).name == "in_anonymized.mp4"
+    assert default_target(source.with_name("x.MOV")).name == "x_anonymized.MOV"
 
 
 def test_progress_counts_every_frame_of_both_passes(film: Film, source: Path) -> None:
