@@ -1,4 +1,4 @@
-"""``lreorg anonymize``: files and folders of pictures."""
+"""``lreorg anonymize``: files and folders of pictures, and videos."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from lreorg_fast.cli.terminal import (
     print_line,
     print_table,
     progress_bar,
+)
+from lreorg_fast.cli.video import (
+    NAMES,
+    Run,
+    anonymize_videos,
+    are_videos,
+    refuse_for_pictures,
+    video_options,
 )
 from lreorg_fast.cli.work import Choices, make_work
 
@@ -40,6 +48,7 @@ Examples:
   lreorg anonymize group.jpg --method avatar
   lreorg anonymize pictures/ -o out/ --report out/report.json --workers 4 --resume
   lreorg anonymize faces/ -o out/ --hide identity,gender --keep age,expression
+  lreorg anonymize in.mp4 --audio drop --report in.json
   lreorg anonymize street.png --method fill --detector yunet.onnx --threshold 0.3
 """
 
@@ -51,7 +60,8 @@ Examples:
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder for the results; without it in.png becomes in_anonymized.png beside it.",
+    help="Folder for the results, or the file for one video; without it in.png becomes "
+    "in_anonymized.png beside it.",
 )
 @click.option(
     "--method",
@@ -191,6 +201,7 @@ Examples:
     metavar="NAME",
     help="Of the generator and the encoder: float32, bfloat16, or auto for what the CPU does fast.",
 )
+@video_options
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
@@ -200,7 +211,8 @@ Examples:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run of --report; what it finished and is unchanged is not done again.",
+    help="Go on with the run of --report, or with the interrupted run of a video; what it "
+    "finished and is unchanged is not done again.",
 )
 @click.option(
     "--workers",
@@ -230,11 +242,12 @@ def anonymize(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Replace the faces in every picture of INPUTS, files or folders.
+    """Replace the faces in every picture of INPUTS, files or folders, or in every video, files.
 
     A face that cannot be replaced and verified is filled with a solid colour and reported, never
     passed through. A picture in which no face is found is not written. Sources are not changed.
-    What is found and what is not: docs/pictures.md. What epsilon covers: docs/privacy.md.
+    What is found and what is not: docs/pictures.md and docs/video.md. What epsilon covers:
+    docs/privacy.md.
     """
     from lreorg_fast.batch import anonymize_files
 
@@ -243,7 +256,16 @@ def anonymize(
         for name in options
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
-    work = make_work(Choices(**options), given, workers)
+    if workers != 1:
+        given.add("workers")
+    of_videos = {name: options.pop(name) for name in NAMES}
+    choices = Choices(**options)
+    if are_videos(inputs):
+        run = Run(inputs, output, report, resume, force, as_json, quiet)
+        anonymize_videos(run, choices, given, of_videos)
+        return
+    refuse_for_pictures(given)
+    work = make_work(choices, given, workers)
     with progress_bar("anonymizing", visible=not quiet) as progress:
         done = anonymize_files(
             work,

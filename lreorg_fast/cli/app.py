@@ -71,7 +71,8 @@ EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
   1    a face was filled or a file refused; live: a frame was blanked or a connection broke;
-       doctor: something required is broken; weights verify: a file is damaged or missing
+       verify: a face is exposed; doctor: something required is broken; weights verify: a file is
+       damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -95,11 +96,11 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, live, train, weights
+    from lreorg_fast.cli import anonymize, bundle, demo, doctor, live, train, video, weights
 
     groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
-    verbs = (demo.demo, anonymize.anonymize, live.live, train.train, doctor.doctor)
-    for verb in (*verbs, *groups):
+    pictures = (demo.demo, anonymize.anonymize, video.verify, live.live)
+    for verb in (*pictures, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():

@@ -72,13 +72,13 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
 
     covers = choices.method in ("pixelate", "fill")
     if covers:
-        _refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
     if choices.faces == "aligned":
         if choices.method != "reorganize":
             raise ConfigError(
                 f"the method '{choices.method}' is for scenes; leave out '--faces aligned'"
             )
-        _refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
+        refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     scene_settings = _scene_settings(choices)
@@ -99,6 +99,21 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
     return AutoWork(AlignedWork(anonymizer, scene_settings.settings), whole)
+
+
+def make_scene(
+    choices: Choices, given: Collection[str]
+) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
+    """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
+    covers = choices.method in ("pixelate", "fill")
+    if covers:
+        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+    if choices.detector_kind is not None and "detector" not in given:
+        raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
+    settings = _scene_settings(choices)
+    anonymizer = None if covers else _anonymizer(choices)
+    attributes = _attributes(choices, anonymizer)
+    return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
 
 
 def _scene_settings(choices: Choices) -> SceneSettings:
@@ -139,7 +154,8 @@ def _attributes(choices: Choices, anonymizer: Anonymizer | None) -> PhotographAt
     return PhotographAttributes(photographs, portraits, anonymizer.keywords)
 
 
-def _refuse(given: Collection[str], names: Collection[str], where: str) -> None:
+def refuse(given: Collection[str], names: Collection[str], where: str) -> None:
+    """Raises ConfigError for the first of ``names`` that was named."""
     for name in names:
         if name in given:
             option = "--" + name.replace("_", "-")

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, VideoError
+from lreorg_fast.log import once
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.segments import PacketRecord, Segment, update_with_samples
 from lreorg_fast.media.video import (
@@ -282,13 +284,19 @@ def check_written(
     written = VideoReader(path, reader.limits)
     frames = written.frames()
     number = 0
+    shift: Fraction | None = None
     for segment in segments:
         digest = hashlib.sha256()
         for _ in segment.packets:
             frame = next(frames, None)
             if frame is None:
                 raise VideoError("the written video has lost frames")
-            _check_time(frame.pts, written.info, int(times[number]), reader.info)
+            moved = frame.pts * written.info.time_base - int(times[number]) * reader.info.time_base
+            if shift is None:
+                shift = _checked_shift(moved, written.info, reader.info)
+            # Matroska counts milliseconds whatever it is given.
+            if abs(moved - shift) > written.info.time_base:
+                raise VideoError("the written video shows a frame at another time than the source")
             update_with_samples(digest, frame.raw)
             number += 1
         if digest.hexdigest() != segment.shown:
@@ -297,7 +305,19 @@ def check_written(
         raise VideoError("the written video has frames too many")
 
 
-def _check_time(pts: int, written: VideoInfo, source_pts: int, source: VideoInfo) -> None:
-    # Matroska counts milliseconds whatever it is given.
-    if abs(pts * written.time_base - source_pts * source.time_base) > written.time_base:
-        raise VideoError("the written video shows a frame at another time than the source")
+def _checked_shift(moved: Fraction, written: VideoInfo, source: VideoInfo) -> Fraction:
+    """By how many seconds all times are moved: not at all within one kind of container.
+
+    The sound of an MP4 may begin before 0, which Matroska cannot tell: then everything begins by
+    so much later, picture and sound alike.
+    """
+    if abs(moved) <= written.time_base:
+        return Fraction(0)
+    if written.container == source.container or not 0 < moved < 1:
+        raise VideoError("the written video begins at another time than the source")
+    once(
+        "video-shift",
+        f"picture and sound begin {float(moved):.3f} s later than in the source, because its "
+        "sound begins before 0; keep the source's kind of container to avoid that",
+    )
+    return moved

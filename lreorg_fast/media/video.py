@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from lreorg_fast.errors import ConfigError, MissingExtra, VideoError
 from lreorg_fast.media.orientation import MATRIX_BYTES, Orientation
@@ -32,6 +35,7 @@ CONTAINERS: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
 )
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,ogg"
 _MOST_STREAMS = 64
+_converters = threading.local()
 _EXTRA = "reading and writing video needs PyAV; install lreorg_fast[video]"
 
 
@@ -148,8 +152,18 @@ class SourceFrame:
 
     def picture(self, orientation: Orientation) -> Picture:
         """(height, width, 3) uint8 RGB, upright."""
-        stored: Picture = self.raw.to_ndarray(format="rgb24")
-        return orientation.upright(stored)
+        return orientation.upright(to_rgb(self.raw))
+
+
+def to_rgb(raw: Any) -> Picture:
+    """(height, width, 3) uint8 RGB of a decoded frame, as stored."""
+    converter = getattr(_converters, "converter", None)
+    if converter is None:
+        from av.video.reformatter import VideoReformatter
+
+        # One per thread: making one takes ten times as long as converting a small frame.
+        converter = _converters.converter = VideoReformatter()
+    return np.asarray(converter.reformat(raw, format="rgb24").to_ndarray(), dtype=np.uint8)
 
 
 def container_of(path: str | os.PathLike[str]) -> str | None:

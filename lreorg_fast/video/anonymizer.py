@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lreorg_fast
-from lreorg_fast.errors import LReorgError, OutputError, VideoError
+from lreorg_fast.errors import (
+    BudgetExceeded,
+    LReorgError,
+    OutputError,
+    PrivacyError,
+    VideoError,
+)
 from lreorg_fast.faces.detection import Detector
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
@@ -28,7 +34,7 @@ from lreorg_fast.media.muxing import (
     write_video,
 )
 from lreorg_fast.media.segments import Segment
-from lreorg_fast.media.video import VideoReader
+from lreorg_fast.media.video import VideoReader, container_of
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 from lreorg_fast.video.checkpoint import (
     Checkpoint,
@@ -47,17 +53,25 @@ from lreorg_fast.video.watching import Watcher
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene.attributes import PhotographAttributes
 
 PathLike = str | os.PathLike[str]
+_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
 # Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
 # the container does not say).
 Progress = Callable[[str, int, int | None], None]
 
 
 def default_target(source: PathLike) -> Path:
-    """``in.mp4`` -> ``in_anonymized.mp4``; a container that is read only becomes Matroska."""
+    """``in.mp4`` -> ``in_anonymized.mp4``.
+
+    A suffix that says nothing of the container is replaced by that of the content, and a container
+    that is read only by Matroska.
+    """
     path = Path(source)
-    suffix = path.suffix if path.suffix.lower() in MUXERS else OTHER_SUFFIX
+    suffix = path.suffix
+    if suffix.lower() not in MUXERS:
+        suffix = _SUFFIXES.get(container_of(path) or "", OTHER_SUFFIX)
     return path.with_name(f"{path.stem}_anonymized{suffix}")
 
 
@@ -69,6 +83,7 @@ def anonymize_video(
     *,
     scene: SceneSettings | None = None,
     video: VideoSettings | None = None,
+    attributes: PhotographAttributes | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -88,6 +103,7 @@ def anonymize_video(
         target: the result; its suffix decides the container. None is :func:`default_target`.
         scene: what is done to each picture.
         video: tracking, encoding, other streams, limits.
+        attributes: see :class:`lreorg_fast.scene.SceneAnonymizer`.
         resume: go on with an interrupted run to the same target.
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
@@ -102,7 +118,7 @@ def anonymize_video(
         PrivacyError: a face could not be hidden, so there is no result.
     """
     place = default_target(source) if target is None else Path(target)
-    run = _Run(anonymizer, detector, Path(source), place, scene, video, progress)
+    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress)
     check_target(place, overwrite)
     if os.path.realpath(place) == os.path.realpath(source):
         raise OutputError(f"the output '{place}' is the source; name another file")
@@ -113,7 +129,9 @@ def anonymize_video(
         if work.empty:
             work.remove()
         raise
-    except LReorgError:
+    except BudgetExceeded:
+        raise  # with another budget it can go on
+    except (VideoError, PrivacyError):
         work.remove()  # it would end the same way again
         raise
     work.remove()
@@ -131,6 +149,7 @@ class _Run:
         target: Path,
         scene: SceneSettings | None,
         video: VideoSettings | None,
+        attributes: PhotographAttributes | None,
         progress: Progress | None,
     ) -> None:
         self.anonymizer, self.source, self.target = anonymizer, source, target
@@ -139,7 +158,7 @@ class _Run:
         cutoff = self.settings.latent_cutoff
         calms = anonymizer is not None and self.pictures.method == "reorganize" and cutoff > 0
         self.calm = CalmLatents(cutoff) if calms else None
-        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, latent_filter=self.calm)
+        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
         self.encoding = Encoding(self.reader.info, self.settings.encoder)

@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from lreorg_fast.errors import PrivacyError
 from lreorg_fast.faces.track_plan import PlannedFace, TrackPlan
 from lreorg_fast.log import logger
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.media.segments import Segment, SegmentEncoder
-from lreorg_fast.media.video import SourceFrame, VideoReader
+from lreorg_fast.media.video import SourceFrame, VideoReader, to_rgb
 from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneResult
 from lreorg_fast.video.checking import FaceCheck
 from lreorg_fast.video.checkpoint import Checkpoint
@@ -217,9 +215,7 @@ class _Run:
             number, checks = self._waiting.pop(raw.pts)
             if not checks:
                 continue
-            picture = editor._reader.info.orientation.upright(
-                np.asarray(raw.to_ndarray(format="rgb24"))
-            )
+            picture = editor._reader.info.orientation.upright(to_rgb(raw))
             for check in checks:
                 if check.doubt(editor._scene, picture) is not None:
                     self.failures.add((number, int(check.face.track.rsplit("-", 1)[1])))

@@ -107,7 +107,7 @@ def verify_pair(
     if anonymizer is not None:
         from lreorg_fast.scene.judging import Recognition as Judge
 
-        recognition = Judge(anonymizer)
+        recognition = Judge(anonymizer, refined=True)
     judge = _Judge(detector, recognition, threshold)
     frames = 0
     for frames, (before, after) in enumerate(_pairs(Path(source), Path(result), limits), start=1):

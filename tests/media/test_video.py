@@ -433,6 +433,18 @@ def test_a_segment_is_checked_byte_by_byte(tmp_path: Path) -> None:
         segment.check()
 
 
+def test_sound_that_begins_early_moves_everything_alike_in_another_container(
+    tmp_path: Path,
+) -> None:
+    """AAC begins with 1024 samples before 0, and Matroska begins at 0."""
+    path = write_clip(tmp_path / "in.mp4", pictures(), ClipFormat(audio=1))
+    made = copied(path, tmp_path / "out.mkv")
+    moved = {round(b - a, 2) for a, b in zip(times(VideoReader(path)), times(made), strict=True)}
+    assert moved == {Fraction(1, 50)}  # 1024 / 48000 s
+    before, after = packets(path, "audio"), packets(tmp_path / "out.mkv", "audio")
+    assert {round(b[0] - a[0], 2) for a, b in zip(before, after, strict=True)} == moved
+
+
 def test_what_is_encoded_is_decoded_at_once_in_order(tmp_path: Path) -> None:
     source = VideoReader(write_clip(tmp_path / "in.mp4", pictures(), ClipFormat(b_frames=3)))
     encoding = Encoding(source.info)
@@ -448,15 +460,21 @@ def test_what_is_encoded_is_decoded_at_once_in_order(tmp_path: Path) -> None:
 
 def test_another_picture_in_the_file_is_noticed(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "in.mp4", pictures())
-    copied(path, tmp_path / "right.mp4")
     wrong = [p // 2 + 40 for p in pictures()]
     copied(write_clip(tmp_path / "other.mp4", wrong), tmp_path / "wrong.mp4")
     source = VideoReader(path)
-    segments, shown, _ = encode(source, tmp_path, Encoding(source.info), (5,))
-    check_written(tmp_path / "right.mp4", source, segments, shown)
+    encoding = Encoding(source.info)
+    segments, shown, durations = encode(source, tmp_path, encoding, (5,))
+    right = tmp_path / "right.mp4"
+    with right.open("wb") as stream:
+        write_video(stream, right, source, encoding, segments, durations, StreamPolicy())
+    check_written(right, source, segments, shown)
     with pytest.raises(VideoError, match="does not show the frames"):
         check_written(tmp_path / "wrong.mp4", source, segments, shown)
-    with pytest.raises(VideoError, match="at another time"):
-        check_written(tmp_path / "right.mp4", source, segments, shown + 100)
+    with pytest.raises(VideoError, match="begins at another time"):
+        check_written(right, source, segments, shown + 100)
+    uneven = shown + 100 * (np.arange(len(shown)) == 7)
+    with pytest.raises(VideoError, match="a frame at another time"):
+        check_written(right, source, segments, uneven)
     with pytest.raises(VideoError, match="too many"):
-        check_written(tmp_path / "right.mp4", source, segments[:1], shown)
+        check_written(right, source, segments[:1], shown)
