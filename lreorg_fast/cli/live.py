@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from lreorg_fast.errors import ConfigError
 if TYPE_CHECKING:
     from lreorg_fast.live.session import LiveSettings
     from lreorg_fast.live.stats import LiveStats
+    from lreorg_fast.privacy import Ledger
 
 # Options of faces and networks mean here what they mean for pictures.
 _SHARED = {
@@ -148,6 +150,8 @@ def live(
         for name in options
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
+    if sink == "-" and sys.stdout.isatty():
+        raise ConfigError("frames would go to the terminal; pipe stdout, or name another --to")
     opened = open_source(source, _source_options(source, sink, options))
     target = open_sink(sink, _sink_options(sink, options))
     settings = _settings(options, every, opened.live, interval)
@@ -161,7 +165,8 @@ def live(
         with _termination():
             session.run()
     finally:
-        _print(session.stats, sink, as_json, quiet)
+        ledger = None if work.anonymizer is None else work.anonymizer.ledger
+        _print(session.stats, ledger, sink, as_json, quiet)
     if session.stats.blanked or session.stats.source_breaks or session.stats.sink_breaks:
         raise click.exceptions.Exit(EXIT_FAILURES)
 
@@ -232,8 +237,22 @@ def _termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print(stats: LiveStats, sink: str, as_json: bool, quiet: bool) -> None:
+def _print(stats: LiveStats, ledger: Ledger | None, sink: str, as_json: bool, quiet: bool) -> None:
+    """To stderr where stdout carries frames."""
+    spent = None if ledger is None else ledger.report()
     if as_json:
-        print_json(stats.to_dict(), err=sink == "-")
+        content = stats.to_dict()
+        if spent is not None:
+            content["ledger"] = {
+                "persons": len(spent["tracks"]),
+                **{name: spent[name] for name in ("budget", "largest", "statement")},
+            }
+        print_json(content, err=sink == "-")
     elif not quiet:
-        (say if sink == "-" else print_line)(stats.sentence())
+        tell = say if sink == "-" else print_line
+        tell(stats.sentence())
+        if spent is not None and spent["tracks"]:
+            tell(
+                f"epsilon of a person: at most {spent['largest']}, {len(spent['tracks'])} "
+                f"persons. {spent['statement']}"
+            )

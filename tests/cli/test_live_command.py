@@ -188,6 +188,8 @@ def test_options_of_faces_and_networks_are_those_of_pictures(go: Go, bundle: Pat
     toy = ["--bundle", bundle, "--json"]
     free = go("-", "-", *toy, method="reorganize")
     assert counts(free)["replaced"] == 16, free.stderr
+    assert (counts(free)["ledger"]["persons"], counts(free)["ledger"]["largest"]) == (2, 1)
+    assert "not a guarantee for the picture" in go("-", "-", *toy[:2], method="reorganize").stderr
     assert counts(go("-", "-", *toy, "--budget", 0.5, method="reorganize"))["filled"] == 16
     assert counts(go("-", "-", "--json", method="pixelate"))["pixelated"] == 16
     idle = go("-", "-", "--epsilon", 1)
@@ -223,6 +225,12 @@ def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     result = CliRunner().invoke(lreorg, ["live", "-", "--size", SHAPE, "--to", "window"])
     assert (result.exit_code, "no display" in result.stderr) == (2, True)
+
+
+def test_frames_do_not_go_to_a_terminal(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    result = go("-", "-")
+    assert (result.exit_code, "to the terminal" in result.stderr) == (2, True)
 
 
 def test_a_playlist_with_a_local_file(go: Go, tmp_path: Path) -> None:
