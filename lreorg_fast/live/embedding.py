@@ -25,7 +25,8 @@ class StreamSettings:
 
     Args:
         timeout: seconds that one frame may take, above 0; None is no limit. A frame that takes
-            longer comes out blank, and so do those behind it until it is done.
+            longer comes out blank. The next one waits for it as long again, then it and those
+            behind it are blank, at once, until it is done.
         hold: seconds for which a face that is not found any more stays covered, at least 0.
         buffer: most frames that are under way, at least 1: taken in and not given out yet.
         rate: frames per second that the frames stand for, above 0: the measure of ``hold`` and of
@@ -109,6 +110,7 @@ def _stream(
         _numbered(frames, settings.rate),
         lambda item, reason: processor.blank(item[0], reason),
         timeout=settings.timeout,
+        grace=settings.timeout or 0.0,
         buffer=settings.buffer,
     )
     with contextlib.closing(line):

@@ -43,8 +43,9 @@ class InOrder(Generic[T, R]):
         items: taken in another thread, and only while fewer than ``buffer`` are under way.
         failed: ``(item, reason)`` to the result of an item for which ``process`` raised or was
             late; must not fail.
-        timeout: seconds that ``process`` may take for one item; None is no limit. While an item
-            is late and still running, those behind it fail at once.
+        timeout: seconds that ``process`` may take for one item; None is no limit.
+        grace: seconds for which those behind a late item wait for it to come back. After that
+            they fail at once until it does.
         buffer: most items that are taken in and not yet given out, at least 1.
         clock: seconds that never go back.
 
@@ -58,11 +59,13 @@ class InOrder(Generic[T, R]):
         failed: Callable[[T, str], R],
         *,
         timeout: float | None,
+        grace: float = 0.0,
         buffer: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process, self._items, self._failed = process, iter(items), failed
-        self._timeout, self._buffer, self._clock = timeout, buffer, clock
+        self._timeout, self._grace = timeout, grace
+        self._buffer, self._clock = buffer, clock
         self._changed = threading.Condition()
         self._jobs: deque[_Job[T, R]] = deque()  # taken in and not given out
         self._late: _Job[T, R] | None = None  # given up while it runs
@@ -130,9 +133,11 @@ class InOrder(Generic[T, R]):
         """Seconds until the first job is given up; None while nothing presses."""
         if self._timeout is None:
             return None
-        if job.started is None:
-            return None if self._late is None else 0.0
-        return job.started + self._timeout - self._clock()
+        if job.started is not None:
+            return job.started + self._timeout - self._clock()
+        if self._late is None or self._late.started is None:
+            return None
+        return self._late.started + self._timeout + self._grace - self._clock()
 
     # ---- the other threads
 

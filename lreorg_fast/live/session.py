@@ -120,6 +120,8 @@ class LiveSession:
             reader,
             lambda taken, reason: (taken, self._failed(taken, reason)),
             timeout=self._settings.timeout,
+            # A file can wait for a slow start; a camera goes on.
+            grace=(self._settings.timeout or 0.0) if self._settings.reader.every else 0.0,
             # In step with the newest frame only one is under way; else the next is fetched already.
             buffer=2 if self._settings.reader.every else 1,
             clock=self._clock,

@@ -14,8 +14,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO
 
+import lreorg_fast
 from lreorg_fast.errors import OutputError
 from lreorg_fast.media.live_encoder import LiveEncoding, fitted
 from lreorg_fast.media.pictures import Picture
@@ -23,6 +25,9 @@ from lreorg_fast.media.push import READY, TIME
 from lreorg_fast.media.urls import without_secrets
 
 _PATIENCE_S = 10.0  # for the last packets of a connection
+# Not "-m": that would look in the working folder first, whatever lies there.
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+_START += "from lreorg_fast.media.push import run; run()"
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,13 @@ class _Child:
 
     @classmethod
     def start(cls) -> _Child:
+        places = [str(Path(lreorg_fast.__file__).parents[1]), *filter(None, sys.path)]
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
-            [sys.executable, "-m", "lreorg_fast.media.push"],
+            [sys.executable, "-c", _START, json.dumps(places)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,  # Ctrl-C is for the parent, which lets it finish
         )
         assert process.stdin is not None

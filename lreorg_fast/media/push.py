@@ -1,4 +1,4 @@
-"""``python -m lreorg_fast.media.push``: the process that sends a live stream to an address.
+"""The process that sends a live stream to an address; :mod:`.live_address` starts it.
 
 FFmpeg connects and sends without an end to its waiting, and holds Python's lock while it connects.
 In a process of its own it can be ended from outside, whatever it waits for. It reads from stdin a
@@ -44,7 +44,8 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
     encoder.close()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The whole process."""
     try:
         main(sys.stdin.buffer, sys.stdout.buffer)
     except LReorgError as error:

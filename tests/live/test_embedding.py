@@ -264,6 +264,27 @@ def test_networks_that_fail_fill(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
     assert sum(map(exposed, out)) == 0
 
 
+def test_a_generator_that_hangs_blanks(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    anonymizer = lf.Anonymizer.load(bundle)
+    release = threading.Event()
+    synthesis = anonymizer.generator.synthesis
+
+    def hanging(*arguments: object):
+        assert release.wait(WAIT)
+        return synthesis(*arguments)
+
+    monkeypatch.setattr(anonymizer.generator, "synthesis", hanging)
+    out = anonymizer.stream(
+        frames(4),
+        settings=StreamSettings(timeout=0.1),
+        detector=MarkDetector(),
+        tracker=NearestTracker(),
+    )
+    blank = [next(out) for _ in range(4)]
+    release.set()
+    assert all(map(is_blank, blank))
+
+
 def test_draws_of_people_who_left_are_dropped(bundle: Path) -> None:
     anonymizer = lf.Anonymizer.load(bundle)
     came = dict.fromkeys(range(2, 5), "nothing")

@@ -121,6 +121,31 @@ def test_a_late_item_fails_and_so_do_those_behind_it_until_it_returns() -> None:
     assert list(results) == []
 
 
+@pytest.mark.parametrize("returns", [True, False])
+def test_those_behind_a_late_item_wait_for_it_first(returns: bool) -> None:
+    release, stuck = threading.Event(), threading.Event()
+    now = [0.0]
+
+    def process(item: int) -> int:
+        if item == 0:
+            stuck.set()
+            assert release.wait(WAIT)
+        return item
+
+    results = line(process, range(3), timeout=5.0, grace=3.0, clock=lambda: now[0])
+    assert stuck.wait(WAIT)
+    now[0] = 5.0
+    assert next(results) == (0, LATE)
+    if returns:  # within the grace: those behind are processed as if nothing had been
+        now[0] = 7.9
+        release.set()
+        assert list(results) == [1, 2]
+    else:
+        now[0] = 8.0
+        assert list(results) == [(1, BEHIND), (2, BEHIND)]
+        release.set()
+
+
 def test_the_time_out_is_of_real_time() -> None:
     release = threading.Event()
     results = line(lambda item: release.wait(WAIT), [1], timeout=0.05)
