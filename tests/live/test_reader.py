@@ -79,6 +79,26 @@ def test_a_source_that_breaks_comes_back(end: Exception | None) -> None:
     reader.close()
 
 
+def test_no_black_before_the_stall_is_over() -> None:
+    """It counts from the last frame: one comes 0.9 s into a stall of 1 s, the next at 1.5 s."""
+    now, begin, looked, over = [0.0], threading.Event(), threading.Event(), threading.Event()
+
+    def clock() -> float:
+        if now[0] == 1.5:
+            looked.set()
+        return now[0]
+
+    script = Script([[lambda: begin.wait(WAIT), marked(1), looked.wait, marked(2), over.wait]])
+    reader = Reader(script, ReaderSettings(stall=1.0), clock=clock)
+    now[0] = 0.9
+    begin.set()
+    assert number_of(next(reader)) == 1
+    now[0] = 1.5
+    assert number_of(next(reader)) == 2
+    over.set()
+    reader.close()
+
+
 def test_no_more_attempts_than_allowed() -> None:
     script = Script([[marked(1)], [OSError("a secret")]])
     reader = read(script, retries=2, stall=WAIT)

@@ -187,6 +187,32 @@ def test_no_scheme_may_read_files() -> None:
         assert not {"file", "pipe", "fd", "concat", "subfile", "data", "unix"} & set(allowed)
 
 
+def opened_with(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What PyAV is asked for; it says that the device is busy."""
+    asked = {}
+
+    def opened(target: str, **how: object) -> None:
+        asked.update(how, target=target)
+        raise av.error.BlockingIOError(16, "Device or resource busy")
+
+    monkeypatch.setattr(
+        live_sources, "import_av", lambda: SimpleNamespace(open=opened, error=av.error)
+    )
+    return asked
+
+
+@pytest.mark.parametrize("scheme", [name for name, s in SCHEMES.items() if s.protocols])
+def test_ffmpeg_is_told_what_it_may_open(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg refuses much of it by itself, so what happens cannot tell who refused."""
+    asked = opened_with(monkeypatch)
+    with pytest.raises(VideoError, match="busy"):
+        levels(open_source(f"{scheme}://127.0.0.1/a", SourceOptions(timeout=2)))
+    assert asked["options"]["protocol_whitelist"] == SCHEMES[scheme].protocols
+    demuxers = asked["options"]["format_whitelist"].split(",")
+    assert not {"concat", "sdp", "image2", "lavfi", "dash"} & set(demuxers)
+    assert asked["timeout"] == (2, 2)
+
+
 # ---- cameras
 
 
@@ -197,16 +223,8 @@ def test_no_camera() -> None:
 
 def test_a_camera_is_asked_for_size_and_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no camera where tests run: FFmpeg's side is played."""
-    asked = {}
-
-    def opened(target: str, **how: object) -> None:
-        asked.update(how, target=target)
-        raise av.error.BlockingIOError(16, "Device or resource busy")
-
+    asked = opened_with(monkeypatch)
     monkeypatch.setattr(live_sources.Path, "exists", lambda _: True)
-    monkeypatch.setattr(
-        live_sources, "import_av", lambda: SimpleNamespace(open=opened, error=av.error)
-    )
     source = open_source("0", SourceOptions((640, 480), rate=15))
     assert (source.live, source.rate) == (True, 15)
     with pytest.raises(VideoError, match="'camera 0' cannot be read: Device or resource busy"):
