@@ -36,6 +36,7 @@ _SUBMODULES = (
     "privacy",
     "scene",
     "training",
+    "video",
     "weights",
 )
 

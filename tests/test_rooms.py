@@ -85,7 +85,8 @@ def test_the_reference_needs_torch_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".media", ".faces", ".scene", ".evaluation", ".privacy", ".keywords"]
+    "module",
+    ["", ".media", ".faces", ".scene", ".video", ".evaluation", ".privacy", ".keywords"],
 )
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, lreorg_fast{module}; sys.exit('torch' in sys.modules)"
