@@ -37,6 +37,7 @@ _SUBMODULES = (
     "privacy",
     "scene",
     "training",
+    "video",
     "weights",
 )
 

@@ -86,7 +86,8 @@ def test_the_reference_needs_torch_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".media", ".faces", ".scene", ".live", ".evaluation", ".privacy", ".keywords"]
+    "module",
+    ["", ".media", ".faces", ".scene", ".video", ".live", ".evaluation", ".privacy", ".keywords"],
 )
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, lreorg_fast{module}; sys.exit('torch' in sys.modules)"

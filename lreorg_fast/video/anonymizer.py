@@ -48,12 +48,12 @@ from lreorg_fast.video.editing import Notes, SegmentEditor
 from lreorg_fast.video.finding import find_faces
 from lreorg_fast.video.report import VideoReport
 from lreorg_fast.video.settings import VideoSettings
-from lreorg_fast.video.smoothing import CalmLatents
 from lreorg_fast.video.watching import Watcher
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
     from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.video.smoothing import CalmLatents
 
 PathLike = str | os.PathLike[str]
 _SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
@@ -155,9 +155,7 @@ class _Run:
         self.anonymizer, self.source, self.target = anonymizer, source, target
         self.pictures, self.settings = scene or SceneSettings(), video or VideoSettings()
         self.tracking = self.settings.tracked(self.pictures.threshold)
-        cutoff = self.settings.latent_cutoff
-        calms = anonymizer is not None and self.pictures.method == "reorganize" and cutoff > 0
-        self.calm = CalmLatents(cutoff) if calms else None
+        self.calm = self._calm()
         self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
@@ -166,6 +164,14 @@ class _Run:
         self._report = progress or (lambda stage, done, total: None)
         self.seconds: dict[str, float] = {}
         self._warn()
+
+    def _calm(self) -> CalmLatents | None:
+        cutoff = self.settings.latent_cutoff
+        if self.anonymizer is None or self.pictures.method != "reorganize" or not cutoff:
+            return None
+        from lreorg_fast.video.smoothing import CalmLatents  # torch
+
+        return CalmLatents(cutoff)
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted run must have in common with the one that goes on."""

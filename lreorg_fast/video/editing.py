@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lreorg_fast.errors import PrivacyError
 from lreorg_fast.faces.track_plan import PlannedFace, TrackPlan
@@ -21,7 +21,9 @@ from lreorg_fast.media.video import SourceFrame, VideoReader, to_rgb
 from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneResult
 from lreorg_fast.video.checking import FaceCheck
 from lreorg_fast.video.checkpoint import Checkpoint
-from lreorg_fast.video.smoothing import CalmLatents
+
+if TYPE_CHECKING:
+    from lreorg_fast.video.smoothing import CalmLatents
 
 CORRECTED = "the encoded picture failed the check"
 # Fill what failed, then blank the frames that failed again; more would not help.

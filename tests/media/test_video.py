@@ -304,7 +304,7 @@ def test_the_list_of_containers_holds_by_itself(
 ) -> None:
     """Even content that looks like a container at its start is never read as a playlist."""
     write_clip(tmp_path / "victim.mp4", pictures(2))
-    monkeypatch.setattr("lreorg_fast.media.video._container", lambda start: "mov")
+    monkeypatch.setattr("lreorg_fast.media.containers._container", lambda start: "mov")
     for kind, content in PLAYLISTS.items():
         path = tmp_path / f"{kind}.mp4"
         path.write_bytes(content)

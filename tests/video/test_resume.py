@@ -26,6 +26,7 @@ from lreorg_fast.video import VideoReport, VideoSettings
 
 Shown = Callable[[Path], list[np.ndarray]]
 SETTINGS = VideoSettings(segment_frames=10)
+FILL = SceneSettings(method="fill")  # fast, where the networks do not matter
 TESTS = Path(__file__).parents[1]
 
 
@@ -152,7 +153,7 @@ def test_another_source_or_other_settings_do_not_go_on(left: Path) -> None:
 def test_an_interrupted_run_is_not_thrown_away_by_accident(left: Path) -> None:
     with pytest.raises(OutputError, match=r"--resume, or start anew by --force"):
         go_on(left, resume=False)
-    report = go_on(left, resume=False, overwrite=True)
+    report = go_on(left, resume=False, overwrite=True, scene=FILL)
     assert report.resumed == 0
     assert report.complete
 
@@ -173,8 +174,8 @@ def test_ctrl_c_keeps_the_work(tmp_path: Path, film: Film, bundle: Path) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        go_on(tmp_path, progress=stop, resume=False)
-    assert go_on(tmp_path).resumed == 1
+        go_on(tmp_path, progress=stop, resume=False, scene=FILL)
+    assert go_on(tmp_path, scene=FILL).resumed == 1
 
 
 def test_a_ledger_that_was_saved_does_not_count_twice() -> None:
