@@ -13,6 +13,11 @@ from lreorg_fast.errors import OutputError
 WAIT = 20.0
 
 
+def stream_threads() -> set[threading.Thread]:
+    """Threads of streams that are alive; those of an earlier test may still be ending."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("lreorg-")}
+
+
 class Script:
     """A source that plays one part of a script for every connection.
 

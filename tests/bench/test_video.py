@@ -27,7 +27,7 @@ def test_it_measures_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert case["all_but_E_and_G"] == pytest.approx(share, abs=0.01)
     assert sum(case["faces"].values()) == 4  # two people in two frames: known, or held
     assert results["memory"]["frames"] == 40
-    assert results["memory"]["threads_left"] == 0
+    assert results["memory"]["threads_left"] <= 0  # those of an earlier test may end
     assert len(results["memory"]["resident_mib"]) == 11
     assert "| 720p, 2 faces |" in output.with_suffix(".md").read_text()
 

@@ -126,7 +126,7 @@ def test_hold(go: Go, detector: MarkDetector) -> None:
 def test_timeout_blanks_and_is_told_by_the_exit_code(go: Go, detector: MarkDetector) -> None:
     release = threading.Event()
     detector.faults = {1: lambda: release.wait(WAIT)}
-    result = go("-", "-", "--json", "--timeout", 0.2)
+    result = go("-", "-", "--json", "--timeout", 0.5)
     release.set()
     assert result.exit_code == 1
     assert counts(result)["blanked"] == 7

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from live_doubles import stream_threads
 
 from lreorg_fast.live.ordered import BEHIND, LATE, InOrder
 
@@ -20,10 +21,6 @@ def failed(item: int, reason: str) -> tuple[int, str]:
 
 def line(process, items, timeout=None, buffer=3, **more):
     return InOrder(process, items, failed, timeout=timeout, buffer=buffer, **more)
-
-
-def own_threads() -> set[str]:
-    return {t.name for t in threading.enumerate() if t.name.startswith("lreorg-")}
 
 
 @given(st.lists(st.integers(), max_size=20), st.integers(1, 5))
@@ -155,6 +152,7 @@ def test_the_time_out_is_of_real_time() -> None:
 
 
 def test_close_ends_the_threads_and_the_source() -> None:
+    before = stream_threads()
     closed = threading.Event()
 
     def items() -> Iterator[int]:
@@ -168,12 +166,13 @@ def test_close_ends_the_threads_and_the_source() -> None:
     assert next(results) == 1
     results.close()
     assert closed.is_set()
-    assert not own_threads()
+    assert stream_threads() <= before
     assert list(results) == []
 
 
 def test_threads_end_with_the_items() -> None:
+    before = stream_threads()
     results = line(lambda item: item, [1])
     assert list(results) == [1]
     results.close()
-    assert not own_threads()
+    assert stream_threads() <= before

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import toy_bundle
-from live_doubles import WAIT, Memory, Script, breaks
+from live_doubles import WAIT, Memory, Script, breaks, stream_threads
 from marked_frames import MarkDetector, NearestTracker, exposed, filling, frame, is_blank
 
 import lreorg_fast as lf
@@ -42,11 +42,8 @@ def shows_nobody(sink: Memory) -> bool:
     return sum(map(exposed, sink.pictures)) == 0
 
 
-def own_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("lreorg-")]
-
-
 def test_every_frame_of_a_file() -> None:
+    before = stream_threads()
     sink = Memory()
     stats = session(waiting_file(), sink).run()
     assert len(sink.pictures) == stats.written == stats.processed == stats.received == 12
@@ -55,7 +52,7 @@ def test_every_frame_of_a_file() -> None:
     assert (sink.opened, sink.closed) == ([(96, 64)], [False])
     assert shows_nobody(sink)
     assert stats.latency.percentile(50) > 0
-    assert not own_threads()
+    assert stream_threads() <= before
 
 
 def test_processing_that_is_slower_than_the_source_drops_frames() -> None:
@@ -111,7 +108,7 @@ def test_processing_that_hangs() -> None:
     hang = threading.Event()
     sink = Memory()
     detector = MarkDetector({2: lambda: hang.wait(WAIT)})
-    stats = session(waiting_file(), sink, detector, timeout=0.1).run()
+    stats = session(waiting_file(), sink, detector, timeout=0.5).run()
     hang.set()
     assert stats.blanked == 10
     assert list(map(is_blank, sink.pictures)) == [False] * 2 + [True] * 10
@@ -132,7 +129,7 @@ def test_a_source_that_hangs_turns_black() -> None:
     over = threading.Event()
     sink = Memory()
     script = Script([[PICTURES[0], over.wait], [PICTURES[5], over.wait]])
-    running = session(script, sink, hang=0.3)
+    running = session(script, sink, hang=0.6)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     sink.wait_for(lambda pictures: any(p.any() for p in pictures[2:]))
@@ -146,13 +143,14 @@ def test_a_source_that_hangs_turns_black() -> None:
 
 
 def test_a_sink_that_breaks_for_good_ends_the_run() -> None:
+    before = stream_threads()
     sink = Memory(breaks(3))
     running = session(waiting_file(), sink)
     with pytest.raises(OutputError, match="the cable"):
         running.run()
     assert len(sink.pictures) == 3
     assert sink.closed == [True]
-    assert not own_threads()
+    assert stream_threads() <= before
 
 
 def test_a_sink_that_returns_is_opened_again() -> None:
@@ -201,6 +199,7 @@ def test_a_window_that_is_closed_is_a_clean_end() -> None:
 
 
 def test_ctrl_c_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stream_threads()
     sink = Memory()
     running = session(waiting_file(), sink)
     out = running._out
@@ -214,7 +213,7 @@ def test_ctrl_c_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
     stats = running.run()
     assert stats.written == 5
     assert sink.closed == [False]
-    assert not own_threads()
+    assert stream_threads() <= before
 
 
 def test_frames_ends_a_run() -> None:
