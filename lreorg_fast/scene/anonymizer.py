@@ -118,14 +118,14 @@ class SceneAnonymizer:
     def _replace(self, picture: Picture, faces: list[KnownFace]) -> SceneResult:
         made = self._maker.make(picture, faces)
         result = self._finish(picture, faces, made)
-        doubts = self._maker.doubts(picture, result.image, faces)
-        doubted = [
-            entry if reason is None or entry.layer is None else Made(None, reason, entry.result)
-            for entry, reason in zip(made, doubts, strict=True)
-        ]
-        if all(new is old for new, old in zip(doubted, made, strict=True)):
+        standing = [i for i, entry in enumerate(made) if entry.layer is not None]
+        doubts = self._maker.doubts(picture, result.image, [faces[i] for i in standing])
+        if not any(doubts):
             return result
-        return self._finish(picture, faces, doubted)
+        for i, reason in zip(standing, doubts, strict=True):
+            if reason is not None:
+                made[i] = Made(None, reason, made[i].result)
+        return self._finish(picture, faces, made)
 
     def _finish(
         self, picture: Picture, faces: list[KnownFace], made: Sequence[Made]

@@ -11,6 +11,7 @@ that: a square is a place.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ class Refinement:
         self._anonymizer = anonymizer
         self._limit = anonymizer.bundle.calibrated("verify.reconstruction")
         self._known: OrderedDict[str, Floats] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(self, picture: Picture, quad: Floats, track: str) -> Floats:
         """A square near ``quad``, (4, 2); ``quad`` itself if none is represented better.
@@ -55,7 +57,8 @@ class Refinement:
         """
         with torch.inference_mode():
             around = self._surroundings(picture, quad)
-            start = self._known.get(track, np.zeros(4))
+            with self._lock:
+                start = self._known.get(track, np.zeros(4))
             best, error = self._best(around, start[None])
             if not error <= self._limit / 2:
                 best, error = self._best(around, np.concatenate([best[None], _COARSE]))
@@ -90,10 +93,11 @@ class Refinement:
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def _remember(self, track: str, place: Floats) -> None:
-        self._known[track] = place
-        self._known.move_to_end(track)
-        while len(self._known) > _MOST_TRACKS:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[track] = place
+            self._known.move_to_end(track)
+            while len(self._known) > _MOST_TRACKS:
+                self._known.popitem(last=False)
 
 
 def _sampling(places: Floats) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from lreorg_fast.settings import IDENTITY
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
 
+_AT_ONCE = 16  # pairs of faces that the recognizer looks at together
 STILL_SEEN = "the face in the finished picture still resembles the original"
 
 
@@ -64,19 +65,22 @@ class Reorganize:
         self, source: Picture, made: Picture, faces: Sequence[KnownFace]
     ) -> list[str | None]:
         """The recognizer compares each face's square before and after, neighbours included."""
-        reasons: list[str | None] = [None] * len(faces)
         if not self._hides_identity:
-            return reasons
+            return [None] * len(faces)
 
         # Not through the networks: on the picture before and after it must be the same square.
         def place(face: KnownFace) -> NDArray[np.float64]:
             return self._alignment.quad(face.detection.landmarks)
 
-        pairs = (self._cuts(picture, faces, place) for picture in (source, made))
-        for i, (before, after) in enumerate(zip(*pairs, strict=True)):
-            if isinstance(before, str) or isinstance(after, str) or self._seen(before, after):
-                reasons[i] = STILL_SEEN
-        return reasons
+        before, after = (self._cuts(picture, faces, place) for picture in (source, made))
+        pairs = {
+            i: (old.image, new.image)
+            for i, (old, new) in enumerate(zip(before, after, strict=True))
+            if isinstance(old, Cut) and isinstance(new, Cut)
+        }
+        seen = dict(zip(pairs, self._seen(list(pairs.values())), strict=True))
+        # What cannot be looked at is not known to be another face.
+        return [STILL_SEEN if seen.get(i, True) else None for i in range(len(faces))]
 
     def _cuts(self, picture: Picture, faces: Sequence[KnownFace], place: Place) -> list[Cut | str]:
         return cut_faces(picture, faces, place, self._anonymizer.resolution)
@@ -94,8 +98,15 @@ class Reorganize:
         )
         return paste_layer(picture, image, cut.quad, shapes, self._matches)
 
-    def _seen(self, before: Cut, after: Cut) -> bool:
+    def _seen(self, pairs: Sequence[tuple[Picture, Picture]]) -> list[bool]:
+        """Whether each (before, after) shows one person to the bundle's recognizer."""
+        seen: list[bool] = []
         with torch.inference_mode():
-            pair = to_tensor([after.image, before.image]).to(self._anonymizer.device)
-            (seen,) = self._anonymizer.verification.resembling(pair[:1], pair[1:])
+            for start in range(0, len(pairs), _AT_ONCE):
+                part = pairs[start : start + _AT_ONCE]
+                before, after = (
+                    to_tensor(pictures).to(self._anonymizer.device)
+                    for pictures in zip(*part, strict=True)
+                )
+                seen += self._anonymizer.verification.resembling(after, before)
         return seen
