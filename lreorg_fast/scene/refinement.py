@@ -21,10 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lreorg_fast.faces.align import align_square
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_tensor
 from lreorg_fast.models.views import encoded, squared_error
+from lreorg_fast.scene.canvas import Canvas
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -49,14 +47,14 @@ class Refinement:
         self._known: OrderedDict[str, Floats] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, picture: Picture, quad: Floats, track: str) -> Floats:
+    def __call__(self, canvas: Canvas, quad: Floats, track: str) -> Floats:
         """A square near ``quad``, (4, 2); ``quad`` itself if none is represented better.
 
         Raises:
             LReorgError: the surroundings cannot be cut out.
         """
         with torch.inference_mode():
-            around = self._surroundings(picture, quad)
+            around = self._surroundings(canvas, quad)
             with self._lock:
                 start = self._known.get(track, np.zeros(4))
             best, error = self._best(around, start[None])
@@ -68,12 +66,12 @@ class Refinement:
         self._remember(track, best)
         return _moved(quad, best)
 
-    def _surroundings(self, picture: Picture, quad: Floats) -> Tensor:
+    def _surroundings(self, canvas: Canvas, quad: Floats) -> Tensor:
         """(1, 3, S, S): the square with all its neighbours, at about the networks' resolution."""
         centre = quad.mean(axis=0)
         size = round(_SURROUNDINGS * 1.25 * self._anonymizer.resolution)
-        wide = align_square(picture, centre + _SURROUNDINGS * (quad - centre), size)
-        return to_tensor([wide.image]).to(self._anonymizer.device)
+        wide = canvas.cut(centre + _SURROUNDINGS * (quad - centre), size)
+        return wide[None].to(self._anonymizer.device)
 
     def _best(self, around: Tensor, places: Floats) -> tuple[Floats, float]:
         errors = self._errors(around, places)

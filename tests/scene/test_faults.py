@@ -165,7 +165,7 @@ def test_a_method_that_breaks_down(
     if where != "compose":
         monkeypatch.setattr(whole._maker, "make", fails(RuntimeError("Anna")))
     if where != "make":
-        monkeypatch.setattr("lreorg_fast.scene.anonymizer.compose", fails(MemoryError()))
+        monkeypatch.setattr("lreorg_fast.scene.canvas.compose", fails(MemoryError()))
     for picture, faces in scenes():
         result = whole.replace(picture, [KnownFace(face, "t") for face in faces])
         assert exposed(picture, result.image, faces) == 0
