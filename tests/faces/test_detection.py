@@ -80,14 +80,14 @@ class _PickedDetector(PyramidDetector):
 
 def test_levels_halve_down_to_a_small_picture() -> None:
     network = Squares()
-    PyramidDetector(network)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
+    PyramidDetector(network, per_halving=1)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
     assert network.tiles == [(608, 800), (320, 416), (160, 224), (96, 128)]
     network.tiles.clear()
-    PyramidDetector(network, longest_side=200)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
+    PyramidDetector(network, 200, 1)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
     assert network.tiles == [(160, 224), (96, 128)]
     network.tiles.clear()
     PyramidDetector(network)(np.zeros((96, 96, 3), dtype=np.uint8), 0.5)
-    assert network.tiles == [(192, 192), (96, 96)]  # a small one is enlarged
+    assert network.tiles == [(192, 192), (160, 160), (96, 96)]  # a small one is enlarged
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (33, 7)])
@@ -99,6 +99,8 @@ def test_pictures_of_odd_shapes(size: tuple[int, int]) -> None:
 def test_thresholds_out_of_range(threshold: float) -> None:
     with pytest.raises(ConfigError, match="threshold"):
         PyramidDetector(Squares())(np.zeros((9, 9, 3), dtype=np.uint8), threshold)
+    with pytest.raises(ConfigError, match="per_halving"):
+        PyramidDetector(Squares(), per_halving=0)
     with pytest.raises(ConfigError, match="longest_side"):
         PyramidDetector(Squares(), 63)
 
