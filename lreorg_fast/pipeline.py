@@ -31,6 +31,7 @@ from lreorg_fast.media.pictures import (
 from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
 from lreorg_fast.models.pixels import to_pictures, to_tensor
+from lreorg_fast.models.views import at_size
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
     Codebook,
@@ -222,10 +223,7 @@ class Anonymizer:
             _Face(i, names[i], self._to_tensor(picture), self._seen(picture))
             for i, picture in enumerate(pictures)
         ]
-        with torch.inference_mode():
-            batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
-            for start in range(0, len(faces), batch):
-                self._process(faces[start : start + batch], settings, latent_filter)
+        self._work(faces, settings, latent_filter)
         if tracks is None:  # persons of one picture: their draws are not needed again
             for face in faces:
                 self.ledger.forget(face.track)
@@ -297,6 +295,35 @@ class Anonymizer:
             progress=progress,
         )
 
+    def on_device(
+        self,
+        faces: Sequence[Tensor],
+        tracks: Sequence[str],
+        settings: ResolvedSettings,
+        latent_filter: LatentFilter | None = None,
+    ) -> tuple[list[Tensor | None], tuple[FaceResult, ...]]:
+        """As :meth:`__call__`, for faces that are tensors already: nothing leaves the device.
+
+        Args:
+            faces: ``(3, R, R)`` float in [-1, 1] each, of :attr:`resolution`.
+            tracks: one label per face.
+            settings: from :meth:`resolve`.
+            latent_filter: see :meth:`__call__`.
+
+        Returns:
+            The new faces, None where one has to be filled, and what was done.
+        """
+        size = self.encoder.config.input_size
+        work = [
+            _Face(i, track, face, at_size(face[None], size)[0])
+            for i, (track, face) in enumerate(
+                zip(self._track_names(tracks, len(faces)), faces, strict=True)
+            )
+        ]
+        self._work(work, settings, latent_filter)
+        described = tuple(self._describe(face, settings, recovery=False) for face in work)
+        return [face.output for face in work], described
+
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.
 
@@ -329,6 +356,15 @@ class Anonymizer:
         return [str(track) for track in tracks]
 
     # ---- the pipeline
+
+    def _work(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
+        """As many at once as memory allows."""
+        batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
+        with torch.inference_mode():
+            for start in range(0, len(faces), batch):
+                self._process(faces[start : start + batch], settings, latent_filter)
 
     def _process(
         self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None

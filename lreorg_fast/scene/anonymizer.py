@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lreorg_fast.errors import ConfigError, ImageError
-from lreorg_fast.faces.blending import compose, draw_order, fill_layer
+from lreorg_fast.errors import ConfigError
+from lreorg_fast.faces.blending import draw_order
 from lreorg_fast.faces.detection import Detection, Detector
 from lreorg_fast.faces.regions import head_shapes
 from lreorg_fast.log import logger
-from lreorg_fast.media.pictures import FILL_COLOUR, Picture
+from lreorg_fast.media.pictures import Picture
+from lreorg_fast.scene.canvas import Canvas, Image, canvas_of
 from lreorg_fast.scene.covering import Fill, Pixelate
-from lreorg_fast.scene.faces import FaceMaker, KnownFace, Made, SceneFace, SceneResult
+from lreorg_fast.scene.faces import (
+    STILL_SEEN,
+    FaceMaker,
+    KnownFace,
+    Made,
+    SceneFace,
+    SceneResult,
+)
 from lreorg_fast.scene.settings import SceneSettings
+from lreorg_fast.settings import IDENTITY
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer, LatentFilter
@@ -56,20 +64,21 @@ class SceneAnonymizer:
         self._maker = _make_maker(anonymizer, settings, attributes, latent_filter)
         self._numbers = itertools.count()
 
-    def detect(self, picture: Picture) -> list[Detection]:
+    def detect(self, picture: Image) -> list[Detection]:
         """The faces of a picture ``(H, W, 3)`` uint8 RGB, the surest first.
 
         Raises:
             ImageError: another kind of picture.
             LReorgError: the detector failed: then nothing is known, and nothing may be shown.
         """
-        return self.detector(_checked(picture), self.settings.threshold)
+        return self.detector(canvas_of(picture).picture(), self.settings.threshold)
 
-    def __call__(self, picture: Picture, tracks: Sequence[str] | None = None) -> SceneResult:
+    def __call__(self, picture: Image, tracks: Sequence[str] | None = None) -> SceneResult:
         """Find the faces and replace them.
 
         Args:
-            picture: (H, W, 3) uint8 RGB; it is not changed.
+            picture: (H, W, 3) uint8 RGB numpy, or a frame (3, H, W) uint8 torch, which stays on
+                its device but for a copy that the detector sees; it is not changed.
             tracks: one label per face in the order of :meth:`detect`; by default every face is a
                 person of its own.
 
@@ -89,7 +98,7 @@ class SceneAnonymizer:
                 for name in names:  # persons of one picture: their draws are not needed again
                     self.anonymizer.ledger.forget(name)
 
-    def replace(self, picture: Picture, faces: Sequence[KnownFace]) -> SceneResult:
+    def replace(self, picture: Image, faces: Sequence[KnownFace]) -> SceneResult:
         """Replace known faces; whatever fails, they are filled.
 
         Args:
@@ -99,24 +108,24 @@ class SceneAnonymizer:
         Raises:
             ImageError: another kind of picture. Nothing is raised for a face.
         """
-        picture, faces = _checked(picture), list(faces)
+        canvas, faces = canvas_of(picture), list(faces)
         try:
-            return self._replace(picture, faces)
+            return self._replace(canvas, faces)
         except Exception as error:
             reason = f"an error while the picture was made ({type(error).__name__})"
             logger.error("all faces of a picture are filled: %s", reason)
         try:
             made = [Made(None, reason) for _ in faces]
-            return self._finish(picture, faces, made)
+            return self._finish(canvas, faces, made)
         except Exception as error:
             reason = f"an error while the faces were filled ({type(error).__name__})"
             logger.error("a whole picture is filled: %s", reason)
         described = [SceneFace(f.detection, f.track, "filled", reason) for f in faces]
-        return SceneResult(self.blank(picture), tuple(described))
+        return SceneResult(canvas.blank(), tuple(described))
 
-    def blank(self, picture: Picture) -> Picture:
+    def blank(self, picture: Image) -> Image:
         """The whole picture in a solid colour: what is shown when nothing is known."""
-        return np.full(_checked(picture).shape, FILL_COLOUR, dtype=np.uint8)
+        return canvas_of(picture).blank()
 
     def doubts(
         self, source: Picture, made: Picture, faces: Sequence[KnownFace]
@@ -130,13 +139,18 @@ class SceneAnonymizer:
         Returns:
             Why each face may not leave, None where it may. What cannot be judged is a reason.
         """
+        if self.settings.method != "reorganize" or IDENTITY not in self.settings.hide:
+            return [None] * len(faces)
         try:
-            return self._maker.doubts(_checked(source), _checked(made), list(faces))
+            judge = self.recognition
+            assert judge is not None  # the method needs a bundle
+            seen = [judge.resembling(source, made, face.detection) for face in faces]
         except Exception as error:
             reason = f"an error while the face was judged ({type(error).__name__})"
             return [reason] * len(faces)
+        return [STILL_SEEN if resembling else None for resembling in seen]
 
-    @property
+    @cached_property
     def recognition(self) -> Recognition | None:
         """The bundle's recognizer, for measuring; None without a bundle."""
         if self.anonymizer is None:
@@ -145,26 +159,25 @@ class SceneAnonymizer:
 
         return Recognition(self.anonymizer)
 
-    def _replace(self, picture: Picture, faces: list[KnownFace]) -> SceneResult:
-        made = self._maker.make(picture, faces)
-        result = self._finish(picture, faces, made)
-        doubts = self._maker.doubts(picture, result.image, faces)
-        doubted = [
-            entry if reason is None or entry.layer is None else Made(None, reason, entry.result)
-            for entry, reason in zip(made, doubts, strict=True)
-        ]
-        if all(new is old for new, old in zip(doubted, made, strict=True)):
+    def _replace(self, canvas: Canvas, faces: list[KnownFace]) -> SceneResult:
+        made = self._maker.make(canvas, faces)
+        result = self._finish(canvas, faces, made)
+        standing = [i for i, entry in enumerate(made) if entry.layer is not None]
+        finished = canvas_of(result.image)
+        doubts = self._maker.doubts(canvas, finished, [made[i] for i in standing])
+        if not any(doubts):
             return result
-        return self._finish(picture, faces, doubted)
+        for i, reason in zip(standing, doubts, strict=True):
+            if reason is not None:
+                made[i] = Made(None, reason, made[i].result)
+        return self._finish(canvas, faces, made)
 
-    def _finish(
-        self, picture: Picture, faces: list[KnownFace], made: Sequence[Made]
-    ) -> SceneResult:
+    def _finish(self, canvas: Canvas, faces: list[KnownFace], made: Sequence[Made]) -> SceneResult:
         layers = []
         for i in draw_order([face.detection for face in faces]):
             layer = made[i].layer
             if layer is None:
-                layer = fill_layer(picture, head_shapes(faces[i].detection))
+                layer = canvas.fill(head_shapes(faces[i].detection))
             layers.append(layer)
         described = (
             SceneFace(
@@ -176,7 +189,7 @@ class SceneAnonymizer:
             )
             for face, entry in zip(faces, made, strict=True)
         )
-        return SceneResult(compose(picture, layers), tuple(described))
+        return SceneResult(canvas.composed(layers).image, tuple(described))
 
 
 def _make_maker(
@@ -206,16 +219,3 @@ def _make_maker(
     from lreorg_fast.scene.reorganize import Reorganize
 
     return Reorganize(anonymizer, settings, latent_filter)
-
-
-def _checked(picture: Any) -> Picture:
-    if (
-        not isinstance(picture, np.ndarray)
-        or picture.dtype != np.uint8
-        or picture.ndim != 3
-        or picture.shape[2] != 3
-        or picture.size == 0
-    ):
-        kind = f"{getattr(picture, 'shape', '')} {getattr(picture, 'dtype', type(picture))}"
-        raise ImageError(f"a picture is {kind}, but must be (height, width, 3) uint8 RGB")
-    return picture

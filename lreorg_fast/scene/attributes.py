@@ -14,8 +14,6 @@ from torch import Tensor
 
 from lreorg_fast.errors import ConfigError, PrivacyError
 from lreorg_fast.keywords import Keyword, check_selection
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_tensor
 
 # A probability below this counts as this one, so that one keyword cannot outvote all the others.
 _LEAST = 1e-3
@@ -48,13 +46,13 @@ class PhotographAttributes:
         carried = [name for name, keyword in self._keywords.items() if keyword.contents]
         check_selection((), names, carried)
 
-    def of_photograph(self, face: Picture, names: Sequence[str]) -> dict[str, int]:
-        """Keyword to the index of its content that fits a face picture (S, S, 3) best.
+    def of_photograph(self, face: Tensor, names: Sequence[str]) -> dict[str, int]:
+        """Keyword to the index of its content that fits a face ``(3, S, S)`` in [-1, 1] best.
 
         Raises:
             PrivacyError: the model gave no numbers.
         """
-        x = to_tensor([face])
+        x = face[None].cpu()
         return {name: int(self._shares(self._photographs, x, name)[0].argmax()) for name in names}
 
     def nearest(self, portraits: Tensor, wanted: Mapping[str, int]) -> int:

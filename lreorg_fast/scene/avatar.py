@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, LReorgError, PrivacyError
 from lreorg_fast.faces.alignment import Alignment
-from lreorg_fast.faces.blending import Layer, paste_layer
 from lreorg_fast.faces.regions import Shape, face_shape, head_shapes
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_pictures
 from lreorg_fast.privacy.replacement import Replacement
+from lreorg_fast.scene.canvas import Canvas, DrawnLayer
 from lreorg_fast.scene.cutting import cut_faces
 from lreorg_fast.scene.faces import KnownFace, Made, SceneStatus
 from lreorg_fast.scene.settings import SceneSettings
@@ -84,44 +82,44 @@ class Avatar:
             attributes.check(self._keep)
         self._attributes = attributes
 
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
+    def make(self, canvas: Canvas, faces: Sequence[KnownFace]) -> list[Made]:
         """A held avatar per track; a face that cannot be placed is given up."""
-        return [self._made(picture, face) for face in faces]
+        return [self._made(canvas, face) for face in faces]
 
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
+    def doubts(self, source: Canvas, finished: Canvas, made: Sequence[Made]) -> list[str | None]:
         """None: the new face never knew the old one, and its mask covers the whole head."""
-        return [None] * len(faces)
+        return [None] * len(made)
 
-    def _made(self, picture: Picture, face: KnownFace) -> Made:
+    def _made(self, canvas: Canvas, face: KnownFace) -> Made:
         try:
             heads = head_shapes(face.detection)
             quad = covering(self._alignment.quad(face.detection.landmarks), heads)
-            portrait = self._portrait(self._held(picture, face))
-            return Made(self._layer(picture, face, portrait, quad))
+            portrait = self._portrait(self._held(canvas, face))
+            return Made(self._layer(canvas, face, portrait, quad))
         except LReorgError as error:
             return Made(None, str(error))
 
-    def _layer(self, picture: Picture, face: KnownFace, portrait: Picture, quad: Floats) -> Layer:
+    def _layer(
+        self, canvas: Canvas, face: KnownFace, portrait: torch.Tensor, quad: Floats
+    ) -> DrawnLayer:
         shapes = (
             face_shape(face.detection),
             *head_shapes(face.detection),
             *self._alignment.portrait_shapes(quad),
         )
-        return paste_layer(picture, portrait, quad, shapes)
+        return canvas.paste(portrait, quad, shapes)
 
-    def _held(self, picture: Picture, face: KnownFace) -> NDArray[np.float32]:
+    def _held(self, canvas: Canvas, face: KnownFace) -> NDArray[np.float32]:
         held = self._anonymizer.ledger.held(
-            face.track, lambda: self._drawn(picture, face), 0.0, AVATAR
+            face.track, lambda: self._drawn(canvas, face), 0.0, AVATAR
         )
         return held.feature
 
-    def _drawn(self, picture: Picture, face: KnownFace) -> Replacement:
+    def _drawn(self, canvas: Canvas, face: KnownFace) -> Replacement:
         if self._attributes is None or not self._keep:
             z = self._faces(1)[0]
         else:
-            (cut,) = cut_faces(picture, [face], _ffhq, self._attributes.size)
+            (cut,) = cut_faces(canvas, [face], _ffhq, self._attributes.size)
             if isinstance(cut, str):
                 raise PrivacyError(f"its attributes cannot be seen: {cut}")
             wanted = self._attributes.of_photograph(cut.image, self._keep)
@@ -154,11 +152,11 @@ class Avatar:
             made: torch.Tensor = generator.synthesis(w).clamp(-1, 1)
         return made
 
-    def _portrait(self, z: NDArray[np.float32]) -> Picture:
+    def _portrait(self, z: NDArray[np.float32]) -> torch.Tensor:
         made = self._synthesis(torch.tensor(z)[None])
         if not bool(torch.isfinite(made).all()):
             raise PrivacyError("the generator gave no finite picture")
-        return to_pictures(made)[0]
+        return made[0]
 
 
 def _kept(settings: SceneSettings) -> tuple[str, ...]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lreorg_fast.faces.blending import fill_layer, pixelate_layer
 from lreorg_fast.faces.regions import head_shapes
-from lreorg_fast.media.pictures import Picture
+from lreorg_fast.scene.canvas import Canvas
 from lreorg_fast.scene.faces import KnownFace, Made, SceneStatus
 
 
@@ -15,13 +14,13 @@ class Fill:
 
     status: SceneStatus = "filled"
 
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
-        return [Made(fill_layer(picture, head_shapes(face.detection))) for face in faces]
+    def make(self, canvas: Canvas, faces: Sequence[KnownFace]) -> list[Made]:
+        """See :class:`lreorg_fast.scene.faces.FaceMaker`."""
+        return [Made(canvas.fill(head_shapes(face.detection))) for face in faces]
 
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
-        return [None] * len(faces)
+    def doubts(self, source: Canvas, finished: Canvas, made: Sequence[Made]) -> list[str | None]:
+        """None: what is covered is covered."""
+        return [None] * len(made)
 
 
 class Pixelate(Fill):
@@ -29,5 +28,6 @@ class Pixelate(Fill):
 
     status: SceneStatus = "pixelated"
 
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
-        return [Made(pixelate_layer(picture, head_shapes(face.detection))) for face in faces]
+    def make(self, canvas: Canvas, faces: Sequence[KnownFace]) -> list[Made]:
+        """See :class:`lreorg_fast.scene.faces.FaceMaker`."""
+        return [Made(canvas.pixelate(head_shapes(face.detection))) for face in faces]

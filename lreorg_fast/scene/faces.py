@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lreorg_fast.faces.blending import Layer
+import numpy as np
+from numpy.typing import NDArray
+
 from lreorg_fast.faces.detection import Detection
-from lreorg_fast.media.pictures import Picture
+from lreorg_fast.scene.canvas import Canvas, DrawnLayer, Image
 
 if TYPE_CHECKING:
     from lreorg_fast.result import FaceResult
 
+STILL_SEEN = "the face in the finished picture still resembles the original"
 SceneStatus = Literal["replaced", "filled", "pixelated"]
 
 
@@ -55,9 +58,9 @@ class SceneFace:
 
 @dataclass(frozen=True, eq=False)
 class SceneResult:
-    """The picture ``(H, W, 3)`` uint8 RGB, and its faces in the order they were given."""
+    """The picture, in the form of the input, and its faces in the order they were given."""
 
-    image: Picture
+    image: Image
     faces: tuple[SceneFace, ...]
 
     @property
@@ -68,11 +71,19 @@ class SceneResult:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What a method made of one face: a layer, or the reason why there is none."""
+    """What a method made of one face: a layer, or the reason why there is none.
 
-    layer: Layer | None
+    Attributes:
+        layer: what is drawn.
+        reason: why there is none.
+        result: of the aligned face.
+        quad: (4, 2) corners of the square that was replaced.
+    """
+
+    layer: DrawnLayer | None
     reason: str | None = None
     result: FaceResult | None = None
+    quad: NDArray[np.float64] | None = None
 
 
 class FaceMaker(Protocol):
@@ -80,10 +91,8 @@ class FaceMaker(Protocol):
 
     status: SceneStatus
 
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
+    def make(self, canvas: Canvas, faces: Sequence[KnownFace]) -> list[Made]:
         """One entry per face."""
 
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
+    def doubts(self, source: Canvas, finished: Canvas, made: Sequence[Made]) -> list[str | None]:
         """Why each face of the finished picture may not leave; None where it may."""

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lreorg_fast.errors import LReorgError
-from lreorg_fast.faces.align import align_square
 from lreorg_fast.faces.alignment import Alignment
 from lreorg_fast.faces.detection import Detection
 from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_tensor
 from lreorg_fast.models.views import encoded, recognized
+from lreorg_fast.scene.canvas import canvas_of
 from lreorg_fast.scene.refinement import Refinement
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Recognition:
         try:
             quad = self._alignment.quad(face.landmarks)
             if self._refinement is not None:
-                return self._refinement(picture, quad, "")
+                return self._refinement(canvas_of(picture), quad, "")
         except (LReorgError, ValueError, OSError, MemoryError):
             return None
         return quad
@@ -83,7 +82,7 @@ class Recognition:
         if quad is None:
             return None
         try:
-            image = align_square(picture, quad, self._anonymizer.resolution).image
+            cut = canvas_of(picture).cut(quad, self._anonymizer.resolution)
         except (LReorgError, ValueError, OSError, MemoryError):
             return None
-        return to_tensor([image]).to(self._anonymizer.device)
+        return cut[None].to(self._anonymizer.device)

@@ -11,6 +11,7 @@ that: a square is a place.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lreorg_fast.faces.align import align_square
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_tensor
 from lreorg_fast.models.views import encoded, squared_error
+from lreorg_fast.scene.canvas import Canvas
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -46,16 +45,18 @@ class Refinement:
         self._anonymizer = anonymizer
         self._limit = anonymizer.bundle.calibrated("verify.reconstruction")
         self._known: OrderedDict[str, Floats] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def __call__(self, picture: Picture, quad: Floats, track: str) -> Floats:
+    def __call__(self, canvas: Canvas, quad: Floats, track: str) -> Floats:
         """A square near ``quad``, (4, 2); ``quad`` itself if none is represented better.
 
         Raises:
             LReorgError: the surroundings cannot be cut out.
         """
         with torch.inference_mode():
-            around = self._surroundings(picture, quad)
-            start = self._known.get(track, np.zeros(4))
+            around = self._surroundings(canvas, quad)
+            with self._lock:
+                start = self._known.get(track, np.zeros(4))
             best, error = self._best(around, start[None])
             if not error <= self._limit / 2:
                 best, error = self._best(around, np.concatenate([best[None], _COARSE]))
@@ -65,12 +66,12 @@ class Refinement:
         self._remember(track, best)
         return _moved(quad, best)
 
-    def _surroundings(self, picture: Picture, quad: Floats) -> Tensor:
+    def _surroundings(self, canvas: Canvas, quad: Floats) -> Tensor:
         """(1, 3, S, S): the square with all its neighbours, at about the networks' resolution."""
         centre = quad.mean(axis=0)
         size = round(_SURROUNDINGS * 1.25 * self._anonymizer.resolution)
-        wide = align_square(picture, centre + _SURROUNDINGS * (quad - centre), size)
-        return to_tensor([wide.image]).to(self._anonymizer.device)
+        wide = canvas.cut(centre + _SURROUNDINGS * (quad - centre), size)
+        return wide[None].to(self._anonymizer.device)
 
     def _best(self, around: Tensor, places: Floats) -> tuple[Floats, float]:
         errors = self._errors(around, places)
@@ -90,10 +91,11 @@ class Refinement:
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def _remember(self, track: str, place: Floats) -> None:
-        self._known[track] = place
-        self._known.move_to_end(track)
-        while len(self._known) > _MOST_TRACKS:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[track] = place
+            self._known.move_to_end(track)
+            while len(self._known) > _MOST_TRACKS:
+                self._known.popitem(last=False)
 
 
 def _sampling(places: Floats) -> NDArray[np.float32]:

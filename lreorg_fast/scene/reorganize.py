@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lreorg_fast.faces.alignment import Alignment
-from lreorg_fast.faces.blending import Layer, paste_layer
 from lreorg_fast.faces.regions import face_shape
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.models.pixels import to_tensor
-from lreorg_fast.scene.cutting import Cut, Place, cut_faces
-from lreorg_fast.scene.faces import KnownFace, Made, SceneStatus
+from lreorg_fast.scene.canvas import Canvas, DrawnLayer
+from lreorg_fast.scene.cutting import Cut, cut_faces
+from lreorg_fast.scene.faces import STILL_SEEN, KnownFace, Made, SceneStatus
 from lreorg_fast.scene.refinement import Refinement
 from lreorg_fast.scene.settings import SceneSettings
 from lreorg_fast.settings import IDENTITY
@@ -23,7 +22,7 @@ from lreorg_fast.settings import IDENTITY
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer, LatentFilter
 
-STILL_SEEN = "the face in the finished picture still resembles the original"
+_AT_ONCE = 16  # pairs of faces that the recognizer looks at together
 
 
 class Reorganize:
@@ -39,8 +38,7 @@ class Reorganize:
     ) -> None:
         self._anonymizer, self._settings = anonymizer, settings
         self._latent_filter = latent_filter
-        resolved = anonymizer.resolve(settings.settings)
-        self._hides_identity = IDENTITY in resolved.hide
+        self._resolved = anonymizer.resolve(settings.settings)
         domain = anonymizer.bundle.manifest.domain
         self._alignment = Alignment.of_domain(domain.kind, domain.alignment)
         # The border of a portrait is its own background, which says nothing of the light.
@@ -48,61 +46,57 @@ class Reorganize:
         # FFHQ's square is what its encoders were trained on, and they bear its tolerance.
         self._refinement = Refinement(anonymizer) if self._alignment.points else None
 
-    def make(self, picture: Picture, faces: Sequence[KnownFace]) -> list[Made]:
+    def make(self, canvas: Canvas, faces: Sequence[KnownFace]) -> list[Made]:
         """New faces for those that the bundle can represent."""
-        cuts = self._cuts(picture, faces, lambda face: self._place(picture, face))
-        made = [Made(None, cut) if isinstance(cut, str) else None for cut in cuts]
+        cuts = cut_faces(
+            canvas, faces, lambda face: self._place(canvas, face), self._anonymizer.resolution
+        )
+        made = [Made(None, cut if isinstance(cut, str) else None) for cut in cuts]
         whole = [(i, cut) for i, cut in enumerate(cuts) if isinstance(cut, Cut)]
-        if whole:
-            result = self._anonymizer(
-                [cut.image for _, cut in whole],
-                tracks=[faces[i].track for i, _ in whole],
-                latent_filter=self._latent_filter,
-                **vars(self._settings.settings),
-            )
-            for (i, cut), image, face in zip(whole, result.images, result.faces, strict=True):
-                if face.status == "filled":
-                    made[i] = Made(None, face.reason, face)
-                else:
-                    made[i] = Made(self._layer(picture, faces[i], cut, image), None, face)
-        return [entry for entry in made if entry is not None]
+        images, results = self._anonymizer.on_device(
+            [cut.image for _, cut in whole],
+            [faces[i].track for i, _ in whole],
+            self._resolved,
+            self._latent_filter,
+        )
+        for (i, cut), image, result in zip(whole, images, results, strict=True):
+            layer = None if image is None else self._layer(canvas, faces[i], cut.quad, image)
+            made[i] = Made(layer, result.reason, result, cut.quad)
+        return made
 
-    def doubts(
-        self, source: Picture, made: Picture, faces: Sequence[KnownFace]
-    ) -> list[str | None]:
+    def doubts(self, source: Canvas, finished: Canvas, made: Sequence[Made]) -> list[str | None]:
         """The recognizer compares each face's square before and after, neighbours included."""
-        reasons: list[str | None] = [None] * len(faces)
-        if not self._hides_identity:
-            return reasons
+        if IDENTITY not in self._resolved.hide:
+            return [None] * len(made)
+        return [STILL_SEEN if seen else None for seen in self._seen(source, finished, made)]
 
-        # Not through the networks: on the picture before and after it must be the same square.
-        def place(face: KnownFace) -> NDArray[np.float64]:
-            return self._alignment.quad(face.detection.landmarks)
-
-        pairs = (self._cuts(picture, faces, place) for picture in (source, made))
-        for i, (before, after) in enumerate(zip(*pairs, strict=True)):
-            if isinstance(before, str) or isinstance(after, str) or self._seen(before, after):
-                reasons[i] = STILL_SEEN
-        return reasons
-
-    def _cuts(self, picture: Picture, faces: Sequence[KnownFace], place: Place) -> list[Cut | str]:
-        return cut_faces(picture, faces, place, self._anonymizer.resolution)
-
-    def _place(self, picture: Picture, face: KnownFace) -> NDArray[np.float64]:
+    def _place(self, canvas: Canvas, face: KnownFace) -> NDArray[np.float64]:
         quad = self._alignment.quad(face.detection.landmarks)
         if self._refinement is None:
             return quad
-        return self._refinement(picture, quad, face.track)
+        return self._refinement(canvas, quad, face.track)
 
-    def _layer(self, picture: Picture, face: KnownFace, cut: Cut, image: Picture) -> Layer:
+    def _layer(
+        self, canvas: Canvas, face: KnownFace, quad: NDArray[np.float64], image: Tensor
+    ) -> DrawnLayer:
         shapes = (
             face_shape(face.detection, self._settings.feather),
-            *self._alignment.portrait_shapes(cut.quad),
+            *self._alignment.portrait_shapes(quad),
         )
-        return paste_layer(picture, image, cut.quad, shapes, self._matches)
+        return canvas.paste(image, quad, shapes, self._matches)
 
-    def _seen(self, before: Cut, after: Cut) -> bool:
+    def _seen(self, source: Canvas, finished: Canvas, made: Sequence[Made]) -> list[bool]:
+        """Whether each face before and after is one person to the bundle's recognizer."""
+        size, device = self._anonymizer.resolution, self._anonymizer.device
+        seen: list[bool] = []
         with torch.inference_mode():
-            pair = to_tensor([after.image, before.image]).to(self._anonymizer.device)
-            (seen,) = self._anonymizer.verification.resembling(pair[:1], pair[1:])
+            for start in range(0, len(made), _AT_ONCE):
+                quads = [entry.quad for entry in made[start : start + _AT_ONCE]]
+                before, after = (
+                    torch.stack([canvas.cut(quad, size) for quad in quads if quad is not None])
+                    for canvas in (source, finished)
+                )
+                seen += self._anonymizer.verification.resembling(
+                    after.to(device), before.to(device)
+                )
         return seen

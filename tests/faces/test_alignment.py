@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from lreorg_fast.errors import BundleError, ConfigError
 from lreorg_fast.faces import align, ffhq_quad
 from lreorg_fast.faces.align import align_square
 from lreorg_fast.faces.alignment import AVATAR_POINTS, Alignment
-from lreorg_fast.weights import Domain
+from lreorg_fast.weights import BundleManifest, Domain, open_bundle
+from lreorg_fast.weights.manifest import manifest_from_json, manifest_to_json
 
 AVATARS = Alignment.of_domain("avatars")
 UNIT = np.array([[0.0, 0], [0, 1], [1, 1], [1, 0]])
@@ -116,3 +119,13 @@ def test_the_domain_of_a_manifest_takes_points() -> None:
 def test_a_domain_with_other_points_is_refused(wrong: object) -> None:
     with pytest.raises(BundleError, match="five different points"):
         Domain("avatars", 64, "", wrong)  # type: ignore[arg-type]
+
+
+def test_the_points_survive_the_manifest_and_may_be_missing() -> None:
+    manifest = BundleManifest("b", "MIT", Domain("avatars", 64, "", AVATAR_POINTS))
+    written = json.loads(json.dumps(manifest_to_json(manifest)))
+    assert manifest_from_json(written).domain == manifest.domain
+    del written["domain"]["alignment"]  # as before there was one
+    assert manifest_from_json(written).domain.alignment is None
+    demo = open_bundle("demo").manifest.domain
+    assert Alignment.of_domain(demo.kind, demo.alignment) == AVATARS

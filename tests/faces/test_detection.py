@@ -80,14 +80,14 @@ class _PickedDetector(PyramidDetector):
 
 def test_levels_halve_down_to_a_small_picture() -> None:
     network = Squares()
-    PyramidDetector(network)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
+    PyramidDetector(network, per_halving=1)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
     assert network.tiles == [(608, 800), (320, 416), (160, 224), (96, 128)]
     network.tiles.clear()
-    PyramidDetector(network, longest_side=200)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
+    PyramidDetector(network, 200, 1)(np.zeros((600, 800, 3), dtype=np.uint8), 0.5)
     assert network.tiles == [(160, 224), (96, 128)]
     network.tiles.clear()
     PyramidDetector(network)(np.zeros((96, 96, 3), dtype=np.uint8), 0.5)
-    assert network.tiles == [(192, 192), (96, 96)]  # a small one is enlarged
+    assert network.tiles == [(192, 192), (160, 160), (96, 96)]  # a small one is enlarged
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (33, 7)])
@@ -99,6 +99,8 @@ def test_pictures_of_odd_shapes(size: tuple[int, int]) -> None:
 def test_thresholds_out_of_range(threshold: float) -> None:
     with pytest.raises(ConfigError, match="threshold"):
         PyramidDetector(Squares())(np.zeros((9, 9, 3), dtype=np.uint8), threshold)
+    with pytest.raises(ConfigError, match="per_halving"):
+        PyramidDetector(Squares(), per_halving=0)
     with pytest.raises(ConfigError, match="longest_side"):
         PyramidDetector(Squares(), 63)
 
@@ -155,11 +157,11 @@ def test_the_astronaut(centerface: Detector, astronaut: Picture) -> None:
     assert face.landmarks[3, 0] < face.landmarks[4, 0]
 
 
-@pytest.mark.parametrize("scale", [0.07, 0.25, 2.0, 4.0])
+@pytest.mark.parametrize("scale", [0.07, 0.25, 2.0])
 def test_the_astronaut_at_other_sizes(
     centerface: Detector, astronaut: Picture, scale: float
 ) -> None:
-    """From a face of 7 pixels to one of 480."""
+    """From a face of 8 pixels to one of 240."""
     side = round(512 * scale)
     picture = np.asarray(Image.fromarray(astronaut).resize((side, side), Image.Resampling.BOX))
     face = centerface(picture, 0.15)[0]
@@ -168,10 +170,10 @@ def test_the_astronaut_at_other_sizes(
 
 def test_a_small_face_in_a_large_picture(centerface: Detector, astronaut: Picture) -> None:
     small = np.asarray(Image.fromarray(astronaut).resize((80, 80), Image.Resampling.BOX))
-    picture = np.full((1500, 2200, 3), 90, dtype=np.uint8)
-    picture[1400:1480, 1100:1180] = small
+    picture = np.full((700, 1300, 3), 90, dtype=np.uint8)
+    picture[600:680, 1100:1180] = small
     face = centerface(picture, 0.3)[0]
-    np.testing.assert_allclose(face.landmarks[0], (1100, 1400) + EYES[0] * 80 / 512, atol=3)
+    np.testing.assert_allclose(face.landmarks[0], (1100, 600) + EYES[0] * 80 / 512, atol=3)
 
 
 def test_a_cat_is_nobody(centerface: Detector) -> None:

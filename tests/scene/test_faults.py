@@ -116,7 +116,9 @@ FAULTS: dict[str, Break] = {
     "engine out of memory": _part("engine", "reorganize", fails(MemoryError())),
     "verification says no": _part("verification", "_threshold", -2.0),
     "verification raises": _part("verification", "failures", fails(ValueError())),
-    "still seen in the picture": _part("verification", "resembling", lambda *_: [True]),
+    "still seen in the picture": _part(
+        "verification", "resembling", lambda made, _: [True] * len(made)
+    ),
     "the last check raises": _part("verification", "resembling", fails(RuntimeError())),
     "ledger exhausted": _part("", "ledger", Ledger(0.5)),
     "ledger broken": _part("ledger", "held", fails(OSError(errno.EIO, "disk"))),
@@ -163,7 +165,7 @@ def test_a_method_that_breaks_down(
     if where != "compose":
         monkeypatch.setattr(whole._maker, "make", fails(RuntimeError("Anna")))
     if where != "make":
-        monkeypatch.setattr("lreorg_fast.scene.anonymizer.compose", fails(MemoryError()))
+        monkeypatch.setattr("lreorg_fast.scene.canvas.compose", fails(MemoryError()))
     for picture, faces in scenes():
         result = whole.replace(picture, [KnownFace(face, "t") for face in faces])
         assert exposed(picture, result.image, faces) == 0

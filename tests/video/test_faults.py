@@ -97,10 +97,9 @@ def spoil_networks(anonymizer: lf.Anonymizer, clock: Clock, patch: pytest.Monkey
 
 def spoil_pictures(clock: Clock, patch: pytest.MonkeyPatch) -> None:
     """Compositing, the scene and the video encoder fail in theirs."""
-    from lreorg_fast.scene import anonymizer as module
-    from lreorg_fast.scene import reorganize
+    from lreorg_fast.scene.canvas import ArrayCanvas
 
-    compose, paste = module.compose, reorganize.paste_layer
+    compose, paste = ArrayCanvas.composed, ArrayCanvas.paste
     replace, frame, edited = SceneAnonymizer.replace, Encoding.frame, SegmentEditor.edited
     given: set[int] = set()
 
@@ -118,9 +117,9 @@ def spoil_pictures(clock: Clock, patch: pytest.MonkeyPatch) -> None:
             raise OSError("gone")
         return replace(self, picture, faces)
 
-    def careless(picture: Any, layers: Any) -> Any:
+    def careless(self: ArrayCanvas, layers: Any) -> Any:
         passes = clock.within("the scene passes faces through") and len(layers) > 1
-        return compose(picture, layers[1:] if passes else layers)
+        return compose(self, layers[1:] if passes else layers)
 
     def unedited(self: Encoding, source: Any, picture: Any, made: Any) -> Any:
         once = source.number in FAULTS["the encoder is given the source"] and (
@@ -132,9 +131,9 @@ def spoil_pictures(clock: Clock, patch: pytest.MonkeyPatch) -> None:
         return frame(self, source, picture, made)
 
     patch.setattr(SegmentEditor, "edited", timed)
-    patch.setattr(reorganize, "paste_layer", broken_paste)
+    patch.setattr(ArrayCanvas, "paste", broken_paste)
     patch.setattr(SceneAnonymizer, "replace", broken_replace)
-    patch.setattr(module, "compose", careless)
+    patch.setattr(ArrayCanvas, "composed", careless)
     patch.setattr(Encoding, "frame", unedited)
 
 
