@@ -41,6 +41,8 @@ class Reorganize:
         self._resolved = anonymizer.resolve(settings.settings)
         domain = anonymizer.bundle.manifest.domain
         self._alignment = Alignment.of_domain(domain.kind, domain.alignment)
+        if self._alignment.portrait:
+            settings.refuse_borders(f"with portraits (the bundle's domain is '{domain.kind}')")
         # The border of a portrait is its own background, which says nothing of the light.
         self._matches = settings.colour_match and not self._alignment.portrait
         # FFHQ's square is what its encoders were trained on, and they bear its tolerance.

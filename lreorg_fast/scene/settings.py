@@ -35,8 +35,10 @@ class SceneSettings:
         hide, keep, epsilon, mechanism, attribute_rule, attribute_epsilon: of ``reorganize``, see
             :meth:`lreorg_fast.Anonymizer.__call__`; ``avatar`` takes ``keep`` only.
         threshold: least score of a face, in (0, 1].
-        feather: width of the soft border of a new face, as a share of its half axes, 0 to 1.
-        colour_match: carry brightness and contrast of a face's surroundings over to the new face.
+        feather: of ``reorganize``: width of the soft border of a new face, as a share of its half
+            axes, 0 to 1.
+        colour_match: of ``reorganize``: carry brightness and contrast of a face's surroundings over
+            to the new face. Neither is for bundles of portraits, such as the demo.
 
     Raises:
         ConfigError: a value out of range, or without effect with this method.
@@ -75,15 +77,15 @@ class SceneSettings:
                     f"{name} has no effect with the method '{self.method}'; leave it out or choose "
                     "the method 'reorganize'"
                 )
-        if self.method in ("pixelate", "fill"):
-            if self.feather != DEFAULT_FEATHER:
-                raise ConfigError(
-                    f"feather has no effect with the method '{self.method}', whose borders are hard"
-                )
-            if not self.colour_match:
-                raise ConfigError(
-                    f"colour_match has no effect with the method '{self.method}'; leave it out"
-                )
+        if self.method != "reorganize":
+            self.refuse_borders(f"with the method '{self.method}'")
+
+    def refuse_borders(self, where: str) -> None:
+        """Raises ConfigError if a setting of soft borders was changed, which has no effect."""
+        if self.feather != DEFAULT_FEATHER:
+            raise ConfigError(f"feather has no effect {where}, which has borders of its own")
+        if not self.colour_match:
+            raise ConfigError(f"colour_match has no effect {where}; leave it on")
 
     @property
     def settings(self) -> Settings:

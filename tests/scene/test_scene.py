@@ -139,6 +139,8 @@ def test_settings_reach_the_faces(toy: Anonymizer, picture: Picture) -> None:
         ({"method": "fill", "epsilon": 1.0}, "epsilon has no effect"),
         ({"method": "fill", "feather": 0.3}, "feather has no effect"),
         ({"method": "pixelate", "colour_match": False}, "colour_match has no effect"),
+        ({"method": "avatar", "feather": 0.3}, "feather has no effect"),
+        ({"method": "avatar", "colour_match": False}, "colour_match has no effect"),
         ({"method": "pixelate", "keep": ["age"]}, "keep has no effect"),
         ({"method": "avatar", "mechanism": "uniform"}, "mechanism has no effect"),
     ],
@@ -240,6 +242,12 @@ def test_avatars_in_a_scene_become_other_avatars(demo: Anonymizer) -> None:
             assert face.result is not None
             assert face.result.similarity is not None
     assert (result.image[:5] == picture[:5]).all()
+
+
+def test_portraits_have_borders_of_their_own(demo: Anonymizer) -> None:
+    for setting in ({"feather": 0.3}, {"colour_match": False}):
+        with pytest.raises(ConfigError, match="no effect with portraits"):
+            scene(demo, **setting)
 
 
 def test_a_photograph_is_filled_by_the_demo(demo: Anonymizer) -> None:
