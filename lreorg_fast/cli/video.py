@@ -328,9 +328,7 @@ Examples:
 @click.option(
     "--threshold",
     type=float,
-    default=0.2,
-    show_default=True,
-    help="Least score of a face, above 0 to 1.",
+    help="Least score of a face, above 0 to 1.  [default: that of lreorg anonymize]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report instead of a sentence.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor sentence.")
@@ -339,7 +337,7 @@ def verify(
     result: Path,
     bundle: str,
     detector: str,
-    threshold: float,
+    threshold: float | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -351,10 +349,9 @@ def verify(
     """
     from lreorg_fast.faces import load_detector
     from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene.settings import DEFAULT_THRESHOLD
     from lreorg_fast.video import verify_pair
 
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold is {threshold}, but must be above 0, at most 1")
     judge = None if bundle == "none" else Anonymizer.load(bundle)
     with progress_bar("verifying", visible=not quiet) as progress:
         report = verify_pair(
@@ -362,7 +359,7 @@ def verify(
             result,
             load_detector(detector),
             judge,
-            threshold=threshold,
+            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
             progress=lambda done, total: progress(done, total or done),
         )
     for face in report.listed[:_MOST_LINES]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import lreorg_fast
-from lreorg_fast.errors import ImageError, VideoError
+from lreorg_fast.errors import ConfigError, ImageError, VideoError
 from lreorg_fast.faces.detection import Detection, Detector, overlap
 from lreorg_fast.media.images import read_image
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.media.video import VideoLimits, VideoReader, container_of
+from lreorg_fast.scene.settings import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -86,7 +87,7 @@ def verify_pair(
     detector: Detector,
     anonymizer: Anonymizer | None = None,
     *,
-    threshold: float = 0.2,
+    threshold: float = DEFAULT_THRESHOLD,
     limits: VideoLimits | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VerifyReport:
@@ -102,7 +103,10 @@ def verify_pair(
 
     Raises:
         VideoError, ImageError: a file is refused, or the two do not belong together.
+        ConfigError: the threshold is out of range.
     """
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold is {threshold}, but must be above 0, at most 1")
     recognition: Recognition | None = None
     if anonymizer is not None:
         from lreorg_fast.scene.judging import Recognition as Judge
