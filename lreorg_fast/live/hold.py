@@ -7,8 +7,9 @@ are filled until the face is found again or the hold time is over.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,22 +28,29 @@ _SAME_PLACE = 0.5
 _LEAST_FRAMES = 3
 
 
+# Speed is that of so many seconds. From the last two boxes alone it is wrong just when it counts:
+# somebody who goes behind somebody else is found by the half that is still seen.
+_PATH_S = 0.5
+
+
 @dataclass(eq=False)
 class _Trace:
     detection: Detection
     time: float
-    speed: Floats  # (2,) pixels per second
+    path: deque[tuple[float, Floats]] = field(default_factory=deque)  # of the centre
     missed: int = 0
 
     def seen(self, detection: Detection, time: float) -> None:
-        passed = time - self.time
-        if passed > 0:
-            self.speed = (_centre(detection) - _centre(self.detection)) / passed
         self.detection, self.time, self.missed = detection, time, 0
+        self.path.append((time, (detection.box[:2] + detection.box[2:]) / 2))
+        while time - self.path[0][0] > _PATH_S:
+            self.path.popleft()
 
     def ahead(self, time: float) -> Floats:
         """The box where the face was going."""
-        return self.detection.box + np.tile(self.speed * (time - self.time), 2)
+        (start, before), (end, after) = self.path[0], self.path[-1]
+        moved = (after - before) / (end - start) * (time - end) if end > start else np.zeros(2)
+        return self.detection.box + np.tile(moved, 2)
 
     def place(self, time: float) -> Detection:
         """Where the face may be: from where it was to where it was going, and around."""
@@ -72,7 +80,7 @@ class Hold:
         new = [face for face in known if face.track not in self._traces]
         found = {face.track: face.detection for face in known}
         for track, detection in found.items():
-            trace = self._traces.setdefault(track, _Trace(detection, time, np.zeros(2)))
+            trace = self._traces.setdefault(track, _Trace(detection, time))
             trace.seen(detection, time)
         places = []
         for track in [track for track in self._traces if track not in found]:
@@ -102,7 +110,3 @@ def cover(picture: Picture, places: Sequence[Detection], known: Sequence[KnownFa
 
 def _taken_over(box: Floats, new: Sequence[KnownFace]) -> bool:
     return any(overlap(box, face.detection.box) > _SAME_PLACE for face in new)
-
-
-def _centre(detection: Detection) -> Floats:
-    return (detection.box[:2] + detection.box[2:]) / 2

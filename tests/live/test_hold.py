@@ -39,6 +39,18 @@ def test_both_standing_and_going_on_are_covered(
         assert inside(going_on.detection.box, place.box)
 
 
+def test_one_wrong_box_at_the_end_does_not_turn_the_way() -> None:
+    """Behind somebody else a face is found by the half that is still seen."""
+    hold = Hold(5.0)
+    for number in range(15):
+        hold([known(6 * number, 0)], number / 30)
+    hold([known(6 * 14 - 4, -8)], 15 / 30)  # back and up
+    (place,) = hold([], 25 / 30)
+    # With the speed of the last two boxes the place would end 50 pixels before this middle.
+    middle = known(6 * 25, 0).detection.box.reshape(2, 2).mean(axis=0)
+    assert inside(np.tile(middle, 2), place.box)
+
+
 def test_a_place_grows_and_ends() -> None:
     hold = Hold(1.0)
     hold([known(0, 0)], 0.0)
