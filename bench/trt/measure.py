@@ -215,8 +215,8 @@ def _checked(prepare: Prepare, wanted: Tensor, name: str) -> tuple[Call, float]:
     call = prepare()
     call()
     error = relative_error(call(), wanted)
-    limit = next((limit for dtype, limit in LIMITS.items() if name.split(",")[0].endswith(dtype)),
-                 LIMITS["float16"])  # fmt: skip
+    dtype = name.partition(",")[0].split()[-1]
+    limit = LIMITS.get(dtype, LIMITS["float16"])
     if not error <= limit:
         raise WrongResult(f"relative RMS error {error:.1e}, at most {limit:.0e} is right")
     return call, error
