@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 # Settings of a build that travel from the environment to CMake under the same name.
-BUILD_SETTINGS = ("LREORG_BUILD_CUDA", "LREORG_CUDA_ARCHS")
+BUILD_SETTINGS = ("LREORG_BUILD_CUDA", "LREORG_CUDA_ARCHS", "LREORG_TENSORRT_INCLUDE")
 
 
 def tool(package: str, folder_attribute: str, program: str) -> str:
@@ -69,7 +69,10 @@ class CMakeBuild(build_ext):
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         try:
             subprocess.run(configure, check=True)
-            subprocess.run([cmake, "--build", str(build), "--target", "_native"], check=True)
+            targets = ["_native"]
+            if os.environ.get("LREORG_TENSORRT_INCLUDE"):
+                targets.append("lreorg_tensorrt")
+            subprocess.run([cmake, "--build", str(build), "--target", *targets], check=True)
         except subprocess.CalledProcessError:
             # CMake has said above what is wrong; a traceback would only push it out of sight.
             raise SystemExit("building lreorg_fast._native failed; see CMake's output.") from None

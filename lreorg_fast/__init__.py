@@ -18,6 +18,9 @@ _ATTRIBUTES = {
     "available_backends": "lreorg_fast.cdfnet",
     "plan": "lreorg_fast.cdfnet",
     "Anonymizer": "lreorg_fast.pipeline",
+    "SceneAnonymizer": "lreorg_fast.scene",
+    "SceneSettings": "lreorg_fast.scene",
+    "load_detector": "lreorg_fast.faces",
     "KEYWORDS": "lreorg_fast.keywords",
 }
 _SUBMODULES = (
@@ -25,13 +28,17 @@ _SUBMODULES = (
     "cdfnet",
     "errors",
     "evaluation",
+    "export",
     "faces",
     "keywords",
+    "live",
     "media",
     "models",
     "pipeline",
     "privacy",
+    "scene",
     "training",
+    "video",
     "weights",
 )
 
@@ -41,8 +48,11 @@ if TYPE_CHECKING:
     from lreorg_fast.cdfnet import available_backends as available_backends
     from lreorg_fast.cdfnet import compile as compile
     from lreorg_fast.cdfnet import plan as plan
+    from lreorg_fast.faces import load_detector as load_detector
     from lreorg_fast.keywords import KEYWORDS as KEYWORDS
     from lreorg_fast.pipeline import Anonymizer as Anonymizer
+    from lreorg_fast.scene import SceneAnonymizer as SceneAnonymizer
+    from lreorg_fast.scene import SceneSettings as SceneSettings
 
 __all__ = ["__version__", *sorted(_ATTRIBUTES), *_SUBMODULES]
 

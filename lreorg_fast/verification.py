@@ -19,6 +19,10 @@ from lreorg_fast.weights.bundle import Bundle
 
 DETECTOR = "attributes"
 RECOGNIZER = "identity:training"
+# Reasons that say that the picture is not of the bundle's domain.
+NO_FACE = "no face of the bundle's kind was found"
+NOT_REPRESENTED = "the bundle's networks cannot represent this picture"
+OUT_OF_DOMAIN = (NO_FACE, NOT_REPRESENTED)
 
 
 class Evidence(Protocol):
@@ -115,10 +119,10 @@ class Verification:
         errors = squared_error(back, pictures)
         return _reasons(
             (torch.isfinite(codes).flatten(1).all(dim=1), "the encoder gave no finite latent"),
-            (faces, "no face of the bundle's kind was found"),
+            (faces, NO_FACE),
             (
                 errors <= self._error_limit,
-                "the bundle's networks cannot represent this picture",
+                NOT_REPRESENTED,
             ),
         )
 
@@ -126,6 +130,11 @@ class Verification:
         """``(N,)`` cosine of the recognizer's features of result and original."""
         features = recognized(self.recognizer, made), recognized(self.recognizer, originals)
         return F.cosine_similarity(*features)
+
+    def resembling(self, made: Tensor, originals: Tensor) -> list[bool]:
+        """Whether each picture ``(N, 3, R, R)`` is taken for the original, or cannot be judged."""
+        other: list[bool] = (self.similarity(made, originals) < self._threshold).tolist()
+        return [not passed for passed in other]
 
     def failures(self, made: Tensor, similarity: Tensor, hides_identity: bool) -> list[str | None]:
         """Why each result ``(N, 3, R, R)`` may not leave; None where it may."""

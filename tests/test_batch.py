@@ -19,7 +19,8 @@ from PIL import Image
 import lreorg_fast
 from lreorg_fast.batch import FILE_STATUSES, BatchReport, anonymize_files
 from lreorg_fast.errors import ConfigError, ImageError, OutputError
-from lreorg_fast.pipeline import FILL_COLOUR, Anonymizer
+from lreorg_fast.media.pictures import FILL_COLOUR
+from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.privacy import Ledger
 from lreorg_fast.settings import Settings
 
@@ -63,6 +64,12 @@ def status(report: BatchReport) -> dict[str, str]:
     return {Path(entry.source).name: entry.status for entry in report.files}
 
 
+def counted(report: BatchReport) -> dict[str, int]:
+    """The statuses that occur; the report itself has all."""
+    assert tuple(report.counts) == FILE_STATUSES
+    return {status: count for status, count in report.counts.items() if count}
+
+
 def test_every_input_gets_its_fate_and_bad_ones_do_not_stop_the_others(
     anonymizer: Anonymizer, folder: Path
 ) -> None:
@@ -76,7 +83,7 @@ def test_every_input_gets_its_fate_and_bad_ones_do_not_stop_the_others(
         "broken.jpg": "refused",
         "notes.txt": "skipped",
     }
-    assert report.counts == {"replaced": 3, "filled": 0, "refused": 2, "skipped": 1}
+    assert counted(report) == {"replaced": 3, "refused": 2, "skipped": 1}
     assert not report.complete
     assert digests(folder) == before
     out = sorted(path.name for path in (folder.parent / "out").iterdir())
@@ -257,23 +264,23 @@ def test_an_interruption_leaves_whole_files_and_a_report(
     assert json.loads(file.read_bytes())["interrupted"] is True
 
 
-@pytest.mark.parametrize("where", ["lreorg_fast.batch.read_image", "lreorg_fast.batch.write_image"])
+@pytest.mark.parametrize("where", ["read_image", "write_image"])
 def test_an_interruption_in_the_middle_of_a_picture(
     anonymizer: Anonymizer, folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def interrupt(*_args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(where, interrupt)
+    monkeypatch.setattr(f"lreorg_fast.batch.run.{where}", interrupt)
     (folder / "broken.jpg").unlink()
     report = anonymize_files(anonymizer, [folder], folder.parent / "out")
     assert report.interrupted
-    assert report.counts == {"replaced": 0, "filled": 0, "refused": 0, "skipped": 5}
+    assert counted(report) == {"skipped": 5}
     out = folder.parent / "out"
     assert not out.exists() or not list(out.iterdir())
 
 
-@pytest.mark.parametrize("where", ["lreorg_fast.batch.read_image", "lreorg_fast.batch.write_image"])
+@pytest.mark.parametrize("where", ["read_image", "write_image"])
 def test_an_unexpected_error_refuses_one_picture_and_tells_nothing_about_it(
     anonymizer: Anonymizer,
     folder: Path,
@@ -284,7 +291,7 @@ def test_an_unexpected_error_refuses_one_picture_and_tells_nothing_about_it(
     def fail(path: Path, *_args: Any) -> None:
         raise RuntimeError(f"Anna in {path}")
 
-    monkeypatch.setattr(where, fail)
+    monkeypatch.setattr(f"lreorg_fast.batch.run.{where}", fail)
     with caplog.at_level(logging.DEBUG, "lreorg_fast"):
         report = anonymize_files(anonymizer, [folder / "face0.png"], folder.parent / "out")
     assert report.files[0].status == "refused"

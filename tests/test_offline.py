@@ -24,3 +24,24 @@ def test_unix_sockets_work() -> None:
     with one, other:
         one.sendall(b"x")
         assert other.recv(1) == b"x"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "localhost"])
+def test_no_other_machine_is_reached(host: str) -> None:
+    with pytest.raises(BaseException, match="tests run offline"):
+        socket.create_connection((host, 9), timeout=0.01)
+
+
+def test_no_other_machine_is_let_in() -> None:
+    with pytest.raises(BaseException, match="tests run offline"):
+        socket.create_server(("0.0.0.0", 0))
+
+
+def test_the_loopback_works() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+        server.accept()[0] as other,
+    ):
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"

@@ -14,8 +14,8 @@ from PIL import Image
 
 import lreorg_fast as lf
 from lreorg_fast.errors import BundleError, ConfigError, ImageError
+from lreorg_fast.media.pictures import FILL_COLOUR
 from lreorg_fast.models.inference import network_dtype
-from lreorg_fast.pipeline import FILL_COLOUR
 from lreorg_fast.privacy import InsecureTestSampler, Ledger
 from lreorg_fast.verification import Representation
 

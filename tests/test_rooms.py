@@ -27,9 +27,13 @@ MAY_IMPORT = {
     "privacy": BOTTOM | {"cdfnet"},
     "faces": BOTTOM | {"media", "models"},
     "weights": BOTTOM | {"cdfnet", "models"},
+    "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
+    "live": MIDDLE | {"scene"},
+    "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
+    "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
-    "export": MIDDLE,
+    "export": MIDDLE | {"verification"},
 }
 
 
@@ -81,7 +85,10 @@ def test_the_reference_needs_torch_only() -> None:
         assert own or top == "torch" or top in sys.stdlib_module_names, name
 
 
-@pytest.mark.parametrize("module", ["", ".media", ".faces", ".evaluation", ".privacy", ".keywords"])
+@pytest.mark.parametrize(
+    "module",
+    ["", ".media", ".faces", ".scene", ".video", ".live", ".evaluation", ".privacy", ".keywords"],
+)
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, lreorg_fast{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0

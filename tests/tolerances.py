@@ -139,6 +139,37 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
         "relative, the gate of spec/checkpoints.md: the programs differ by 3e-8 themselves, "
         "taking roots of eigenvalues that are rounding errors; measured 6e-8",
     ),
+    # Exported files in onnxruntime on the demo bundle, relative to the largest value.
+    ("onnx encoder", "float32"): Tolerance(2e-5, "as a prepared network; measured 4e-6"),
+    ("onnx encoder", "float16"): Tolerance(
+        8e-3, "maps and kernels have 11 bits, through 4 units and 6 convolutions; measured 2.4e-3"
+    ),
+    ("onnx generator", "float32"): Tolerance(2e-5, "as a prepared network; measured 2e-6"),
+    ("onnx generator", "float16"): Tolerance(
+        6e-3, "maps and kernels have 11 bits, the picture is summed in float32; measured 1.9e-3"
+    ),
+    ("onnx cdfnet standard", "float32"): Tolerance(
+        2e-5, "as the full size reorganization, against float64; measured 3e-6"
+    ),
+    ("onnx cdfnet standard", "float16"): Tolerance(
+        2e-3, "products read and give 11 bits, streams are float32; measured 3e-4"
+    ),
+    ("onnx cdfnet plugin", "float32"): Tolerance(2e-5, "as ordinary nodes; measured 3e-6"),
+    ("onnx cdfnet plugin", "float16"): Tolerance(
+        1e-4, "only matrices are rounded, to 11 bits; measured 1.6e-5"
+    ),
+    ("onnx cdfnet plugin", "bfloat16"): Tolerance(
+        8e-4, "only matrices are rounded, to 8 bits; measured 8.4e-5"
+    ),
+    ("onnx recognizer", "float32"): Tolerance(
+        2e-5, "as a prepared network; the view is two products, not averages; measured 7e-7"
+    ),
+    ("onnx pipeline", "float32"): Tolerance(
+        1e-4, "absolute, of pictures in [-1, 1]: 0.01 levels; measured 9e-6"
+    ),
+    ("onnx pipeline", "float16"): Tolerance(
+        0.04, "absolute, of pictures in [-1, 1], 5 levels at sharp edges; measured 6e-3"
+    ),
     ("full size reorganization", "float32"): Tolerance(
         2e-5, "relative to the largest value, through 14 passes; measured 2e-6"
     ),
@@ -151,6 +182,18 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("full size picture levels", "bfloat16"): Tolerance(
         1.0, "mean of 8-bit levels, weights of the reorganization have 8 bits; measured 0.26"
     ),
+    # Frames in torch against pictures in numpy and Pillow.
+    ("mask", "float32"): Tolerance(
+        1e-5, "coordinates rounded to float32 after other orders of float64; measured 1.2e-6"
+    ),
+    ("paste largest", "uint8"): Tolerance(
+        4.0, "levels: Pillow samples with 8-bit weights and rounds between steps; measured 2"
+    ),
+    ("paste mean", "uint8"): Tolerance(0.4, "levels, as above; measured 0.17"),
+    ("cut largest", "uint8"): Tolerance(
+        16.0, "levels: Lanczos in one, bicubic in the other where a face is reduced; measured 8"
+    ),
+    ("cut mean", "uint8"): Tolerance(4.0, "levels, as above; measured 1.9"),
 }
 
 

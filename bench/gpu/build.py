@@ -24,6 +24,9 @@ NATIVE = Path("bench") / "native"
 PROBES = ("exchange", "stream")
 CHECKER = "memory_check"
 
+# Folder of TensorRT's headers: the plugin is built as well.
+TENSORRT_VARIABLE = "LREORG_TENSORRT_INCLUDE"
+
 _BUILD_SECONDS = 300.0
 _PROBE_SECONDS = 60.0
 
@@ -97,7 +100,8 @@ def package(context: Context, tools: Tools, architecture: str) -> None:
     # A cache that was made on another machine names paths that do not exist here.
     (folder / "CMakeCache.txt").unlink(missing_ok=True)
     call(configure(context.root, folder, target, tools, architecture))
-    call([tools.cmake, "--build", str(folder), "--target", "_native", "--parallel", str(cores())])
+    targets = ["_native", *(["lreorg_tensorrt"] if os.environ.get(TENSORRT_VARIABLE) else [])]
+    call([tools.cmake, "--build", str(folder), "--target", *targets, "--parallel", str(cores())])
     copy_sources(context.root, target)
 
 

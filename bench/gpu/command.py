@@ -1,16 +1,18 @@
-"""The command behind ``python bench/gpu_check.py``: stage after stage, a record after each."""
+"""The command behind ``python bench/gpu_check.py`` and ``bench/trt_check.py``: stage after stage, a
+record after each."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +30,55 @@ _LEAST_SECONDS = 60.0
 OK, WRONG, NO_GPU, INTERRUPTED = 0, 1, 2, 130
 
 
-def main(arguments: Sequence[str] | None = None, stages: Sequence[Stage] = STAGES) -> int:
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What a command runs, and how it tells of it.
+
+    Attributes:
+        name: the script in bench/, and the folder of its builds.
+        about: one sentence.
+        stages: in the order of running; the first is DEVICE.
+        seconds: what their limits add up to, and the default for the whole run.
+        summary, markdown: of a record: what is printed, and the results' tables.
+        suffix: of the results' names, after the device.
+    """
+
+    name: str
+    about: str
+    stages: Sequence[Stage]
+    seconds: float
+    summary: Callable[[report.Record], str]
+    markdown: Callable[[report.Record], str]
+    suffix: str = ""
+
+
+GPU_CHECK = Suite(
+    "gpu_check",
+    "Build, check and time everything that runs on this machine's GPU.",
+    STAGES,
+    SECONDS,
+    report.summary,
+    report.markdown,
+)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    stages: Sequence[Stage] | None = None,
+    suite: Suite = GPU_CHECK,
+) -> int:
     """Run the command; ``stages`` replaces what there is to run, for tests.
 
     Returns:
         0; 1 if a correctness stage failed or any result was wrong; 2 without a GPU.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(suite).parse_args(arguments)
     try:
-        chosen = choose([*options.stages, DEVICE], stages)
+        chosen = choose([*options.stages, DEVICE], suite.stages if stages is None else stages)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_GPU
-    run = Run(options, chosen)
+    run = Run(options, chosen, suite)
     try:
         return run.everything()
     except KeyboardInterrupt:
@@ -51,8 +89,11 @@ def main(arguments: Sequence[str] | None = None, stages: Sequence[Stage] = STAGE
 class Run:
     """One run of the chosen stages."""
 
-    def __init__(self, options: argparse.Namespace, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, options: argparse.Namespace, stages: Sequence[Stage], suite: Suite = GPU_CHECK
+    ) -> None:
         self._options = options
+        self._suite = suite
         self._stages = stages
         self._outcomes = {stage.name: Outcome() for stage in stages}
         self._start = time.monotonic()
@@ -74,7 +115,7 @@ class Run:
                 return NO_GPU
         self._complete = True
         self._write()
-        print(report.summary(self.record()))
+        print(self._suite.summary(self.record()))
         return WRONG if any(map(self._is_wrong, self._stages)) else OK
 
     def record(self) -> dict[str, Any]:
@@ -100,7 +141,7 @@ class Run:
         statuses = {name: outcome.status for name, outcome in self._outcomes.items()}
         reason = missing(stage, statuses, PASSED)
         left = self._options.seconds - (time.monotonic() - self._start)
-        seconds = limit(stage, later, left, self._options.seconds / SECONDS)
+        seconds = limit(stage, later, left, self._options.seconds / self._suite.seconds)
         if reason is None and seconds <= 0:
             reason = "the time of the whole run was up"
         if reason is not None:
@@ -166,11 +207,11 @@ class Run:
         record = self.record()
         texts = {
             ".json": json.dumps(record) + "\n",
-            ".md": report.markdown(record),
+            ".md": self._suite.markdown(record),
             ".log": self._log.read_text(errors="replace"),
         }
         for ending, text in texts.items():
-            with _replacing(self._output / f"{slug(device)}{ending}") as path:
+            with _replacing(self._output / f"{slug(device)}{self._suite.suffix}{ending}") as path:
                 path.write_text(text)
         self._written = time.monotonic()
 
@@ -191,27 +232,28 @@ def _replacing(path: Path) -> Iterator[Path]:
     beside.replace(path)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(suite: Suite) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python bench/gpu_check.py",
-        description="Build, check and time everything that runs on this machine's GPU.",
+        prog=f"python bench/{suite.name}.py",
+        description=suite.about,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--output", type=Path, default=ROOT / "bench" / "results", help="folder of the results")
     add("--quick", action="store_true", help="fewer faces, rounds and peers")
-    add("--seconds", type=_seconds, default=SECONDS, help="for everything together")
+    add("--seconds", type=_seconds, default=suite.seconds, help="for everything together")
+    names = ", ".join(stage.name for stage in suite.stages)
     add(
         "--stages",
         type=lambda text: text.split(","),
         default="*",
-        help=f"names or patterns ({', '.join(stage.name for stage in STAGES)}); what they need "
-        f"runs too, of which {BUILD} builds only what has changed",
+        help=f"names or patterns ({names}); what they need runs too, of which {BUILD} builds only "
+        "what has changed",
     )
     add(
         "--work",
         type=Path,
-        default=ROOT / "build" / "gpu_check",
+        default=ROOT / "build" / suite.name,
         help="folder of builds and caches, which later runs use again",
     )
     return parser

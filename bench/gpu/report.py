@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.gpu.goals import GOALS, times_of
+from bench.gpu.goals import GOALS, Goal, times_of
 from bench.markdown import table
 
 Record = Mapping[str, Any]
@@ -14,13 +14,13 @@ Record = Mapping[str, Any]
 
 def markdown(record: Record) -> str:
     """All tables of a record, which is the content of the JSON file."""
-    parts = [_head(record), summary(record), *_tables(record)]
+    parts = [head(record), summary(record), *_tables(record)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def summary(record: Record) -> str:
     """The stages and the goals: what is printed at the end of a run."""
-    return f"{_stages(record)}\n\n{_goals(record)}"
+    return f"{stages_table(record)}\n\n{goals_table(record, GOALS)}"
 
 
 def data(record: Record, stage: str) -> Mapping[str, Any]:
@@ -29,7 +29,8 @@ def data(record: Record, stage: str) -> Mapping[str, Any]:
     return found
 
 
-def _head(record: Record) -> str:
+def head(record: Record) -> str:
+    """The machine, the versions and the date."""
     found = data(record, "device")
     gpu, machine = found.get("gpu", {}), found.get("machine", {})
     facts = [
@@ -51,7 +52,8 @@ def _head(record: Record) -> str:
     )
 
 
-def _stages(record: Record) -> str:
+def stages_table(record: Record) -> str:
+    """What ran, and why not."""
     rows = []
     for name, stage in record["stages"].items():
         status = "**wrong result**" if stage["wrong"] else stage["status"]
@@ -65,9 +67,10 @@ def _why(stage: Mapping[str, Any]) -> str:
     return words.replace("|", "/").replace("\n", " ")
 
 
-def _goals(record: Record) -> str:
+def goals_table(record: Record, goals: Iterable[Goal]) -> str:
+    """Goals beside what was measured."""
     rows = []
-    for goal in GOALS:
+    for goal in goals:
         found = goal.measure(lambda stage: data(record, stage))
         if found is None:
             rows.append([goal.what, goal.wanted, "not measured", ""])

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from lreorg_fast.avatars.landmarks import ZOOM, features, pose
 from lreorg_fast.avatars.shapes import Canvas, ellipse, ramp, soft, stroke
 from lreorg_fast.avatars.traits import IDENTITY_TRAITS, NUISANCE_DIM, Avatars
 
@@ -28,7 +29,6 @@ _SKIN = torch.tensor(
     ]
 )
 _IRIS = torch.tensor([[0.25, 0.5, 0.8], [0.3, 0.58, 0.38], [0.52, 0.36, 0.16], [0.22, 0.13, 0.08]])
-_ZOOM = 0.83
 # Chunks of about this many pixels stay in the cache: three times faster than one large batch.
 _PIXELS_PER_CHUNK = 32 * 64 * 64
 
@@ -70,7 +70,7 @@ class _Portrait:
         self._colours()
 
     def draw(self) -> Tensor:
-        self.canvas = Canvas(self._background(), 2.0 / self.size * _ZOOM * 1.15)
+        self.canvas = Canvas(self._background(), 2.0 / self.size * ZOOM * 1.15)
         self._head_shape()
         self._hair_shape()
         self._back_hair()
@@ -92,20 +92,19 @@ class _Portrait:
     # ---- set-up
 
     def _coordinates(self) -> None:
-        n = self.noise
         line = (torch.arange(self.size) + 0.5) * (2.0 / self.size) - 1
         self.frame_x, self.frame_y = line.view(1, 1, -1), line.view(1, -1, 1)
-        scale = _ZOOM / (1.0 + 0.05 * n[0])
-        moved_x, moved_y = self.frame_x - 0.04 * n[1], self.frame_y - 0.02 - 0.04 * n[2]
-        cosine, sine = torch.cos(0.10 * n[3]), torch.sin(0.10 * n[3])
-        self.x = (cosine * moved_x + sine * moved_y) * scale
-        self.y = (-sine * moved_x + cosine * moved_y) * scale
-        self.face_x = self.x - 0.07 * n[4]
-        self.face_y = self.y - 0.015 * n[5]
+        at = pose(self.noise)
+        moved_x, moved_y = self.frame_x - at.shift[0], self.frame_y - 0.02 - at.shift[1]
+        cosine, sine = at.rotation
+        self.x = (cosine * moved_x + sine * moved_y) * at.scale
+        self.y = (-sine * moved_x + cosine * moved_y) * at.scale
+        self.face_x = self.x - at.face[0]
+        self.face_y = self.y - at.face[1]
         self.side = self.face_x.abs()  # the face is symmetric: features are drawn for both sides
-        self.eye_y = -0.02 + 0.03 * self.who["eye_height"]
-        self.eye_x = 0.205 + 0.030 * self.who["eye_distance"]
-        self.mouth_y = 0.335 + 0.035 * self.who["mouth_height"]
+        self.places = features(self.who, self.smile, self.sad)
+        self.eye_x, self.eye_y = self.places.eye_x, self.places.eye_y
+        self.mouth_y = self.places.mouth_y
 
     def _colours(self) -> None:
         who, look = self.flat.identity, self.flat.attributes
@@ -286,7 +285,7 @@ class _Portrait:
 
     def _nose(self) -> None:
         c, who, x, y = self.canvas, self.who, self.face_x, self.face_y
-        tip = 0.165 + 0.035 * who["nose_length"]
+        tip = self.places.nose_y
         width = 0.070 + 0.020 * who["nose_width"] + 0.014 * self.male
         bridge = x - 0.012 * self.noise[12]
         side = stroke(y, bridge, 0.035 + 0.02 * (y / tip), self.eye_y + 0.03, tip - 0.03, 0.012)
@@ -299,9 +298,9 @@ class _Portrait:
     def _mouth(self) -> None:
         c, who, x, y = self.canvas, self.who, self.face_x, self.face_y
         makeup, flat = self.look["makeup"], self.flat.attributes
-        width = (0.150 + 0.022 * who["mouth_width"]) * (1 + 0.28 * self.smile - 0.08 * self.sad)
+        width = self.places.mouth_width
         u = (x / width).clamp(-1, 1)
-        curve = (2.6 * self.smile - 2.8 * self.sad) * width.square() * (u.square() - 0.35)
+        curve = self.places.mouth_bend * (u.square() - 0.35)
         middle = self.mouth_y + 0.02 * self.smile - curve
         bare = self.skin * torch.tensor([0.86, 0.55, 0.52])
         red = (flat["makeup"] * 0.92 + 0.22 * flat["gender"]).clamp(max=1)[:, None]

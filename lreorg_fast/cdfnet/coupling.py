@@ -19,10 +19,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lreorg_fast.cdfnet.config import DENSE_LAYERS
+from lreorg_fast.cdfnet.folding import CONDITION_ROLES, FoldedCDFNet
 
 HIDDEN_LAYERS = DENSE_LAYERS - 1
 
@@ -110,6 +112,32 @@ class Weights:
             hidden = Hidden(self.hidden[at], self.hidden_bias[at], self.chain[at], self.output[at])
             made.append(Coupling(target, roles, self.direct[at], self.output_bias[at], hidden))
         return made
+
+
+def stacked(folded: FoldedCDFNet, constants: Tensor) -> Weights:
+    """The folded arrays as float32 stacks over blocks and roles, where the constants are."""
+    arrays, device = folded.tensors(), constants.device
+    blocks, roles = range(folded.config.num_blocks), CONDITION_ROLES
+
+    def stack(name: str) -> Tensor:
+        rows = [[arrays[f"blocks.{j}.{name.format(role)}"] for role in roles] for j in blocks]
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device)
+
+    hidden = stack("dense.{}.hidden")
+    growth, width = folded.config.growth, hidden.shape[2]
+    chain = hidden.new_zeros(*hidden.shape[:2], width, width)
+    for i in range(1, width // growth):
+        chain[:, :, i * growth : (i + 1) * growth, : i * growth] = stack(f"dense.{{}}.chain.{i}")
+    return Weights(
+        constants=constants,
+        condition=stack("condition.{}"),
+        hidden=hidden,
+        hidden_bias=stack("dense.{}.hidden_bias"),
+        chain=chain,
+        direct=stack("dense.{}.direct"),
+        output=stack("dense.{}.output"),
+        output_bias=stack("dense.{}.output_bias"),
+    )
 
 
 class Steps(Protocol):

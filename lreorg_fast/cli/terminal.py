@@ -42,9 +42,9 @@ def print_line(text: str) -> None:
     click.echo(shown(text))
 
 
-def print_json(value: Any) -> None:
-    """The whole result for a program."""
-    click.echo(json.dumps(value, indent=1, allow_nan=False))
+def print_json(value: Any, err: bool = False) -> None:
+    """The whole result for a program; to stderr where stdout carries frames."""
+    click.echo(json.dumps(value, indent=1, allow_nan=False), err=err)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

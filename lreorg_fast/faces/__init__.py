@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lreorg_fast.faces.align import AlignedFace, align, ffhq_quad
+from lreorg_fast.faces.detection import Detection, Detector, load_detector
 
-__all__ = ["AlignedFace", "align", "ffhq_quad"]
+__all__ = ["AlignedFace", "Detection", "Detector", "align", "ffhq_quad", "load_detector"]

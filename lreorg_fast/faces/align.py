@@ -101,7 +101,41 @@ def align(
     """
     picture = _checked_picture(image)
     transform_size = _checked_sizes(size, transform_size)
-    centre, right, down = _centre_and_axes(_checked_landmarks(landmarks))
+    return _cut(picture, *_centre_and_axes(_checked_landmarks(landmarks)), size, transform_size)
+
+
+def align_square(image: Picture | Image.Image, quad: ArrayLike, size: int) -> AlignedFace:
+    """Cut a square out as :func:`align` does that of FFHQ.
+
+    Args:
+        image: as for :func:`align`.
+        quad: (4, 2) corners of a square in ``image``: top left, bottom left, bottom right, top
+            right of the result.
+        size: of the result, 1 to 8192 pixels.
+
+    Raises:
+        ImageError, ConfigError: as :func:`align`; corners that are not those of a square.
+    """
+    picture = _checked_picture(image)
+    corners = np.asarray(quad, dtype=np.float64)
+    if corners.shape != (4, 2) or not (np.abs(corners) < 1e9).all():
+        raise ConfigError("the corners of a face must be (4, 2) finite pixels")
+    right, down = (corners[3] - corners[0]) / 2, (corners[1] - corners[0]) / 2
+    turned = np.array([-right[1], right[0]])
+    if not np.allclose(down, turned, atol=1e-6 * max(1.0, float(np.abs(corners).max()))):
+        raise ConfigError("the corners of a face are not those of a square; check their order")
+    return _cut(picture, corners.mean(axis=0), right, turned, size, _checked_sizes(size, None))
+
+
+def _cut(
+    picture: Image.Image,
+    centre: Floats,
+    right: Floats,
+    down: Floats,
+    size: int,
+    transform_size: int,
+) -> AlignedFace:
+    """The square around ``centre``; ``right`` and ``down`` are half its sides."""
     quad = _corners(centre, right, down)
     _check_position(quad, 2 * float(np.hypot(*right)), picture)
     region, moved = cut_region(picture, quad, 2 * float(np.hypot(*right)), size)

@@ -11,6 +11,8 @@ from PIL import Image
 from lreorg_fast.errors import ImageError
 
 Picture = NDArray[np.uint8]
+# What stands in the place of a face that cannot be replaced.
+FILL_COLOUR = (128, 128, 128)
 _MAX_SIDE = 8192
 
 

@@ -5,6 +5,7 @@ The crop is that of the identity loss of pSp and e4e (Richardson et al. 2021, To
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,3 +35,19 @@ def arcface_view(x: Tensor) -> Tensor:
     elif size < FFHQ_SIZE:
         x = F.interpolate(x, size=FFHQ_SIZE, mode="bilinear", align_corners=False)
     return F.adaptive_avg_pool2d(x[:, :, _ROWS, _COLUMNS], RECOGNIZER_SIZE)
+
+
+def view_matrices(size: int) -> tuple[Tensor, Tensor]:
+    """:func:`arcface_view` of pictures of ``size`` pixels as ``rows @ x @ columns``, float64.
+
+    ``(112, size)`` and ``(size, 112)``; for runtimes without its kinds of resizing.
+    """
+    basis = torch.eye(size, dtype=torch.float64)[None]
+    if size > FFHQ_SIZE:
+        basis = F.adaptive_avg_pool1d(basis, FFHQ_SIZE)
+    elif size < FFHQ_SIZE:
+        basis = F.interpolate(basis, size=FFHQ_SIZE, mode="linear", align_corners=False)
+    rows, columns = (
+        F.adaptive_avg_pool1d(basis[:, :, cut], RECOGNIZER_SIZE)[0] for cut in (_ROWS, _COLUMNS)
+    )
+    return rows.T.contiguous(), columns

@@ -20,7 +20,7 @@ class IResNetConfig(ResidualConfig):
     """As :class:`ResidualConfig`; the default is iresnet50."""
 
 
-class _Block(nn.Module):
+class IResNetBlock(nn.Module):
     """BatchNorm before, between and after the convolutions; the stride is in the second."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -40,8 +40,8 @@ class _Block(nn.Module):
 
 
 def _group(in_channels: int, channels: int, count: int) -> nn.Sequential:
-    first = _Block(in_channels, channels, 2)
-    return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(count - 1)))
+    first = IResNetBlock(in_channels, channels, 2)
+    return nn.Sequential(first, *(IResNetBlock(channels, channels, 1) for _ in range(count - 1)))
 
 
 class IResNet(nn.Module):

@@ -10,7 +10,7 @@ import json
 import math
 import numbers
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import ROUND_UP, Context, Decimal, DecimalException
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,37 @@ class Ledger:
         with self._lock:
             for held_key in [held_key for held_key in self._held if held_key[0] == key]:
                 del self._held[held_key]
+
+    def drawn(self, track: str | int) -> dict[str, Replacement]:
+        """The held draws of a track by keyword, for :meth:`resume`; empty for an unknown one.
+
+        What was drawn is what is released, so it may be stored like the released pictures.
+        """
+        key = _track_key(track)
+        with self._lock:
+            return {name: held for (owner, name), held in self._held.items() if owner == key}
+
+    def resume(self, track: str | int, drawn: Mapping[str, Replacement]) -> None:
+        """Hold the draws of an interrupted run again: the same release goes on.
+
+        Args:
+            track: the person-track of that run.
+            drawn: what :meth:`drawn` gave. It is paid for as far as this ledger has not yet
+                counted it: a ledger that was saved has, a new one has not.
+
+        Raises:
+            BudgetExceeded: the total would pass the budget; nothing is held.
+        """
+        key = _track_key(track)
+        cost = Decimal(0)
+        for replacement in drawn.values():
+            cost = _SUM.add(cost, _decimal(replacement.epsilon))
+        with self._lock:
+            missing = cost - self._totals.get(key, Decimal(0))
+            if missing > 0:
+                self._spend(key, missing)
+            for keyword, replacement in drawn.items():
+                self._held[key, keyword] = replacement
 
     def total(self, track: str | int) -> float:
         """Epsilon spent on a track so far; 0 for an unknown one."""

@@ -12,14 +12,13 @@ import hashlib
 import importlib.resources
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lreorg_fast.errors import BundleError, CheckpointError, OutputError
-from lreorg_fast.files import atomic_file, parse_json, sync_folder, temporary_sibling
+from lreorg_fast.errors import BundleError, CheckpointError
+from lreorg_fast.files import atomic_file, atomic_folder, check_folder_target, parse_json
 from lreorg_fast.weights.manifest import (
     MANIFEST_NAME,
     BundleFile,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEMO = "demo"
+_WHAT = "a bundle"
 _MAX_MANIFEST_BYTES = 4 * 2**20
 _CHUNK = 2**20
 
@@ -190,10 +190,7 @@ def write_bundle(
     target = Path(os.path.abspath(folder))
     for name in files:
         check_file_name(name)
-    check_bundle_folder(target, overwrite)
-    temporary = temporary_sibling(target)
-    try:
-        temporary.mkdir()
+    with atomic_folder(target, overwrite, MANIFEST_NAME, _WHAT) as temporary:
         for name, content in files.items():
             _write_file(temporary / name, content)
         listed = {name: _describe(temporary / name) for name in files}
@@ -201,14 +198,6 @@ def write_bundle(
         complete.check_references()
         text = json.dumps(manifest_to_json(complete), indent=2, allow_nan=False, ensure_ascii=False)
         _write_file(temporary / MANIFEST_NAME, text.encode() + b"\n")
-        sync_folder(temporary)
-        _move_into_place(temporary, target)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_bundle(target)
 
 
@@ -236,14 +225,7 @@ def check_bundle_folder(target: Path, overwrite: bool) -> None:
     Raises:
         OutputError: see :func:`write_bundle`.
     """
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write '{target}': the folder '{target.parent}' does not exist")
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise OutputError(f"'{target}' exists already; choose another name or ask to overwrite it")
-    if target.is_symlink() or not (target / MANIFEST_NAME).is_file():
-        raise OutputError(f"'{target}' is not a bundle and is not replaced; choose another name")
+    check_folder_target(target, overwrite, MANIFEST_NAME, _WHAT)
 
 
 def _write_file(path: Path, content: Mapping[str, Tensor] | bytes) -> None:
@@ -261,19 +243,3 @@ def _describe(path: Path) -> BundleFile:
             digest.update(chunk)
             size += len(chunk)
     return BundleFile(digest.hexdigest(), size)
-
-
-def _move_into_place(temporary: Path, target: Path) -> None:
-    if not target.exists():
-        temporary.rename(target)
-        sync_folder(target.parent)
-        return
-    old = temporary_sibling(target)
-    target.rename(old)
-    try:
-        temporary.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)

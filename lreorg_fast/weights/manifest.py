@@ -35,16 +35,22 @@ class Domain:
         kind: one word or two, such as ``avatars`` or ``ffhq``.
         resolution: side length in pixels of the square pictures of the generator, 1 to 8192.
         description: for people.
+        alignment: how faces are cut out of a picture: where their left eye, right eye, nose, left
+            and right corner of the mouth are in the square, as (x, y) shares of its side; None is
+            the alignment of the kind (docs/pictures.md), FFHQ's unless that is ``avatars``.
     """
 
     kind: str
     resolution: int
     description: str = ""
+    alignment: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         _check_text("domain.kind", self.kind, shortest=1)
         _check_text("domain.description", self.description)
         _check_integer("domain.resolution", self.resolution, 1, 8192)
+        if self.alignment is not None:
+            object.__setattr__(self, "alignment", _checked_points(self.alignment))
 
 
 @dataclass(frozen=True)
@@ -255,7 +261,13 @@ def _keywords(where: str, value: object) -> tuple[Keyword, ...]:
 
 
 _CONVERTERS: dict[str, Callable[[str, object], object]] = {
-    "domain": lambda where, value: _build(Domain, where, value),
+    "domain": lambda where, value: _build(
+        # Bundles that were written before there was an alignment have none.
+        Domain,
+        where,
+        value,
+        required=("kind", "resolution", "description"),
+    ),
     "files": _object_of(BundleFile),
     "parts": _object_of(Part),
     "keywords": _keywords,
@@ -279,6 +291,21 @@ def _check_text(where: str, value: object, shortest: int = 0) -> None:
 def _check_integer(where: str, value: object, least: int, most: int) -> None:
     if type(value) is not int or not least <= value <= most:
         raise BundleError(f"{where} is {value!r:.80} and must be an integer from {least} to {most}")
+
+
+def _checked_points(value: object) -> tuple[tuple[float, float], ...]:
+    points = list(value) if isinstance(value, (list, tuple)) else []
+    for point in points:
+        good = isinstance(point, (list, tuple)) and len(point) == 2
+        # Landmarks outside of the square would be a face that is not in the generator's picture.
+        if not good or not all(type(v) in (int, float) and 0 <= v <= 1 for v in point):
+            points = []
+            break
+    if len(points) != 5 or len({tuple(point) for point in points}) < 5:
+        raise BundleError(
+            f"domain.alignment is {value!r:.80} and must be five different points (x, y) in [0, 1]"
+        )
+    return tuple((float(x), float(y)) for x, y in points)
 
 
 def _check_time(where: str, value: object) -> None:

@@ -33,6 +33,7 @@ from lreorg_fast.avatars.recipe.tables import TablesRecipe
 from lreorg_fast.avatars.traits import LATENT_DIM
 from lreorg_fast.cdfnet import CDFNetConfig
 from lreorg_fast.errors import ConfigError
+from lreorg_fast.faces.alignment import AVATAR_POINTS
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config
 from lreorg_fast.weights import open_bundle
@@ -161,6 +162,7 @@ def test_a_bundle_is_built_measured_and_used(made: Path) -> None:
     bundle = open_bundle(made)
     bundle.verify()
     manifest = bundle.manifest
+    assert manifest.domain.alignment == AVATAR_POINTS
     assert manifest.recipe["command"] == "this test"
     assert len(manifest.recipe["stages"]) == 8
     psr = manifest.figures["default: face detected"]

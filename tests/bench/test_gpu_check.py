@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from bench_recorder import Recorder
 
 import lreorg_fast as lf
 from bench import cases
@@ -31,7 +31,7 @@ from bench.gpu import (
 )
 from bench.gpu import stages as stages_module
 from bench.gpu import variants as variants_module
-from bench.gpu.channel import Channel, Context, Unavailable, WrongResult
+from bench.gpu.channel import Context, Unavailable, WrongResult
 from bench.gpu.child import target
 from bench.gpu.command import NO_GPU, OK, WRONG, main, slug
 from bench.gpu.goals import GOALS
@@ -51,30 +51,6 @@ import json, os, signal, sys
 def say(**message): os.write(int(sys.argv[1]), (json.dumps(message) + "\\n").encode())
 failed = json.loads(sys.argv[2])
 """
-
-
-class Recorder:
-    """A channel whose messages are kept as a stage's outcome would keep them."""
-
-    def __init__(self, failed: Mapping[str, str] | None = None) -> None:
-        self._stream = io.StringIO()
-        self.channel = Channel(self._stream, failed)
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for message in self.messages:
-            if "keep" in message:
-                runner._put(data, message["keep"], message["value"])
-        return data
-
-    @property
-    def failures(self) -> dict[str, str]:
-        return {m["fail"]: m["reason"] for m in self.messages if "fail" in m}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lreorg_fast as lf
 from lreorg_fast.cdfnet.folding import fold
-from lreorg_fast.cdfnet.schedule import execute, single
+from lreorg_fast.cdfnet.schedule import execute, key_feature, single
 from lreorg_fast.errors import ConfigError
 from tolerances import tolerance
 
@@ -37,6 +37,20 @@ def test_the_plan_prints_as_a_table() -> None:
 def test_an_untouched_latent_is_disentangled_once() -> None:
     plan = lf.plan(hide=[], keep=["age", "gender"])
     assert [item.uses for item in plan.passes] == ["f+r", "f", "s", "r", "s"]
+
+
+def test_a_key_feature_is_taken_where_those_before_are_replaced() -> None:
+    plan = key_feature(["a", "b"])
+    assert plan.inputs == ("s0", "f'(a)")
+    assert [(item.direction, item.keyword, item.uses) for item in plan.passes] == [
+        ("disentangle", "a", "r"),
+        ("fuse", "a", "s"),
+        ("disentangle", "b", "f"),
+    ]
+    assert plan.passes[2].reads == (None, "s1")
+    assert [item.uses for item in key_feature(["a"]).passes] == ["f"]
+    with pytest.raises(ConfigError, match="hide is empty"):
+        key_feature([])
 
 
 @given(NAMES, st.integers(0, 7))

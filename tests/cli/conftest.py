@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import toy_bundle
+from bundles import RESOLUTION, toy_bundle
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -39,8 +39,8 @@ def run() -> Run:
 
 @pytest.fixture
 def face(tmp_path: Path) -> Path:
-    """One readable picture, in/face.png, 40 x 40."""
+    """One readable picture of the toy bundle's size, so an aligned face: in/face.png."""
     (tmp_path / "in").mkdir()
-    pixels = np.random.default_rng(5).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(5).integers(0, 256, (RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "in" / "face.png")
     return tmp_path / "in" / "face.png"

@@ -13,7 +13,7 @@ import pytest
 from bundles import toy_bundle
 from PIL import Image
 
-from lreorg_fast.pipeline import FILL_COLOUR
+from lreorg_fast.media.pictures import FILL_COLOUR
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -196,7 +196,7 @@ def test_table_json_and_quiet(run, face: Path, bundle: Path, tmp_path: Path) -> 
     arguments = ["anonymize", face, "--bundle", bundle, "--force", "-o", tmp_path / "out"]
     table = run(*arguments)
     assert re.search(r"face\.png +replaced +1 +-?\d\.\d\d ", table.stdout)
-    assert "1 replaced, 0 filled, 0 refused, 0 skipped" in table.stdout
+    assert "\n1 replaced\n" in table.stdout
     assert "This is not a guarantee for the picture." in table.stdout
     assert table.stderr == ""
     assert json.loads(run(*arguments, "--json").stdout)["counts"]["replaced"] == 1
@@ -222,8 +222,8 @@ def test_some_done_some_refused(run, face: Path, bundle: Path, tmp_path: Path) -
     assert result.stdout == ""
     lines = result.stderr.splitlines()
     assert len(lines) == 2
-    assert all(line.startswith("lreorg: refused: ") for line in lines)
-    assert "square" in result.stderr
+    assert lines[0].startswith("lreorg: refused: ")
+    assert lines[1].startswith("lreorg: no face found: ")
     assert os.listdir(tmp_path / "out") == ["face.png"]
 
 
@@ -242,7 +242,7 @@ def test_an_interruption_says_so(
     def interrupt(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lreorg_fast.batch.read_image", interrupt)
+    monkeypatch.setattr("lreorg_fast.batch.run.read_image", interrupt)
     file = tmp_path / "report.json"
     result = run("anonymize", face, "--bundle", bundle, "-o", tmp_path / "out", "--report", file)
     assert result.exit_code == 130
@@ -255,7 +255,7 @@ def test_a_long_run_is_summed_up(run, face: Path, bundle: Path, tmp_path: Path) 
         (face.parent / f"note{number}.txt").write_text("x")
     result = run("anonymize", face.parent, "--bundle", bundle, "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert "1 replaced, 0 filled, 0 refused, 21 skipped" in result.stdout
+    assert "1 replaced, 21 skipped\n" in result.stdout
     assert "note" not in result.stdout
 
 

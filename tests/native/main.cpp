@@ -20,9 +20,14 @@ int main(int argc, char** argv) {
   using namespace lreorg::test;
   for (const lreorg::cpu::Kernels& kernels : variants()) std::printf("kernels: %s\n", kernels.name);
   int count = 0;
-  for (const std::vector<Test>* suite :
-       {&packed_tests, &executor_tests, &team_tests, &cuda_primitive_tests, &cuda_reorganize_tests,
-        &cuda_reorganize_tests_sm80}) {
+  const std::vector<Test>* const suites[] = {
+      &packed_tests,         &executor_tests,        &team_tests,
+      &cuda_primitive_tests, &cuda_reorganize_tests, &cuda_reorganize_tests_sm80,
+#ifdef LREORG_TEST_TENSORRT
+      &cuda_repack_tests,    &tensorrt_tests,
+#endif
+  };
+  for (const std::vector<Test>* suite : suites) {
     for (const Test& test : *suite) {
       if (argc > 1 && !chosen(test, argv[1])) continue;
       std::printf("%s ... ", test.name);

@@ -77,6 +77,7 @@ def test_the_native_tests_pass_under_sanitizers(kind: str, tmp_path: Path) -> No
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         "-DLREORG_BUILD_CUDA=0",
+        "-DLREORG_TENSORRT_INCLUDE=",
         "-DLREORG_BUILD_TESTS=ON",
         f"-DLREORG_SANITIZE={sanitizer}",
         *left_out,

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lreorg_fast.assembly import network_part, versions
+from lreorg_fast.avatars.landmarks import mean_landmarks
 from lreorg_fast.avatars.recipe.clip import MODEL_CONFIG, PREPROCESS_CONFIG
 from lreorg_fast.avatars.recipe.stages import Recipe, Trained
 from lreorg_fast.avatars.recipe.tables import calibrate
@@ -103,6 +104,7 @@ def write_demo_bundle(
             kind="avatars",
             resolution=trained.generator.resolution,
             description="Procedural avatars: faces of nobody. Not for photographs.",
+            alignment=tuple((x, y) for x, y in mean_landmarks()),
         ),
         parts={role: part for role, (part, _) in parts.items()},
         keywords=tuple(KEYWORDS.values()),

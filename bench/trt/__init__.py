@@ -1,0 +1,1 @@
+"""What ``bench/trt_check.py`` runs."""

@@ -1,0 +1,19 @@
+"""Files and folders of pictures, anonymized one by one with a report of every one."""
+
+from __future__ import annotations
+
+from lreorg_fast.batch.report import FILE_STATUSES, BatchReport, FileEntry
+from lreorg_fast.batch.run import anonymize_files
+from lreorg_fast.batch.work import AlignedWork, AutoWork, Outcome, SceneWork, Work
+
+__all__ = [
+    "FILE_STATUSES",
+    "AlignedWork",
+    "AutoWork",
+    "BatchReport",
+    "FileEntry",
+    "Outcome",
+    "SceneWork",
+    "Work",
+    "anonymize_files",
+]

@@ -1,0 +1,188 @@
+"""From the options of ``lreorg anonymize`` to the work on a picture: checked, then loaded."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lreorg_fast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lreorg_fast.batch import Work
+    from lreorg_fast.faces import Detection, Detector
+    from lreorg_fast.media.pictures import Picture
+    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.scene.attributes import PhotographAttributes
+
+_SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
+# Options that need a part of the work which a method or a kind of picture does not have.
+_OF_NETWORKS = ("bundle", "device", "backend", "dtype", "precision", "budget")
+_OF_SCENES = (
+    "detector",
+    "detector_kind",
+    "longest_side",
+    "threshold",
+    "feather",
+    "no_colour_match",
+    "allow_no_face",
+    "clip",
+)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options, as the command has them; None is the default of what they are for."""
+
+    method: str
+    faces: str
+    hide: tuple[str, ...] | None
+    keep: tuple[str, ...] | None
+    epsilon: float | None
+    mechanism: str | None
+    attribute_rule: str | None
+    attribute_epsilon: float | None
+    clip: str | None
+    detector: str
+    detector_kind: str | None
+    longest_side: int | None
+    threshold: float | None
+    feather: float | None
+    no_colour_match: bool
+    allow_no_face: bool
+    budget: float | None
+    bundle: str
+    device: str
+    backend: str
+    dtype: str
+    precision: str
+
+
+def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
+    """``given``: names of the options that were named.
+
+    Raises:
+        LReorgError: options that contradict each other or have no effect; whatever loading raises.
+    """
+    from lreorg_fast.batch import AlignedWork, AutoWork, SceneWork
+    from lreorg_fast.scene import SceneAnonymizer
+
+    covers = choices.method in ("pixelate", "fill")
+    if covers:
+        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+    if choices.faces == "aligned":
+        if choices.method != "reorganize":
+            raise ConfigError(
+                f"the method '{choices.method}' is for scenes; leave out '--faces aligned'"
+            )
+        refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
+    if choices.detector_kind is not None and "detector" not in given:
+        raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
+    scene_settings = _scene_settings(choices)
+    anonymizer = None if covers else _anonymizer(choices)
+    if choices.faces == "aligned":
+        assert anonymizer is not None
+        return AlignedWork(anonymizer, scene_settings.settings)
+    attributes = _attributes(choices, anonymizer)
+    detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
+    if choices.faces == "scene" or "detector" in given or anonymizer is None:
+        detector.load()
+    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)
+    described = {
+        name: getattr(choices, name)
+        for name in ("detector", "detector_kind", "longest_side", "clip")
+    }
+    whole = SceneWork(scene, choices.allow_no_face, described)
+    if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
+        return whole
+    return AutoWork(AlignedWork(anonymizer, scene_settings.settings), whole)
+
+
+def make_scene(
+    choices: Choices, given: Collection[str]
+) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
+    """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
+    covers = choices.method in ("pixelate", "fill")
+    if covers:
+        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+    if choices.detector_kind is not None and "detector" not in given:
+        raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
+    settings = _scene_settings(choices)
+    anonymizer = None if covers else _anonymizer(choices)
+    attributes = _attributes(choices, anonymizer)
+    return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
+
+
+def _scene_settings(choices: Choices) -> SceneSettings:
+    from lreorg_fast.scene import SceneSettings
+
+    names = ("method", *_SETTINGS, "threshold", "feather")
+    values: dict[str, Any] = {name: getattr(choices, name) for name in names}
+    known = {name: value for name, value in values.items() if value is not None}
+    return SceneSettings(**known, colour_match=not choices.no_colour_match)
+
+
+def _anonymizer(choices: Choices) -> Anonymizer:
+    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.privacy import Ledger
+
+    return Anonymizer.load(
+        choices.bundle,
+        device=choices.device,
+        backend=choices.backend,
+        dtype=choices.dtype,
+        precision=choices.precision,
+        ledger=Ledger(choices.budget),
+    )
+
+
+def _attributes(choices: Choices, anonymizer: Anonymizer | None) -> PhotographAttributes | None:
+    if choices.clip is None or anonymizer is None:
+        if choices.clip is not None:
+            raise ConfigError(
+                f"--clip has no effect with the method '{choices.method}'; it is for 'avatar'"
+            )
+        return None
+    from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.sources import clip_of
+
+    photographs = clip_of(anonymizer.bundle, choices.clip)
+    portraits = clip_of(anonymizer.bundle, None)
+    return PhotographAttributes(photographs, portraits, anonymizer.keywords)
+
+
+def refuse(given: Collection[str], names: Collection[str], where: str) -> None:
+    """Raises ConfigError for the first of ``names`` that was named."""
+    for name in names:
+        if name in given:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(f"{option} has no effect {where}; leave it out")
+
+
+class _Lazy:
+    """A detector that is opened for the first scene: aligned faces need none, nor its packages."""
+
+    def __init__(self, choices: Choices, threads: int) -> None:
+        self._choices, self._threads = choices, threads
+        self._lock = threading.Lock()
+        self._detector: Detector | None = None
+
+    def load(self) -> Detector:
+        """Raises what :func:`lreorg_fast.faces.load_detector` raises."""
+        from lreorg_fast.faces import load_detector
+
+        with self._lock:
+            if self._detector is None:
+                self._detector = load_detector(
+                    self._choices.detector,
+                    self._choices.detector_kind,
+                    self._choices.longest_side,
+                    self._threads,
+                )
+            return self._detector
+
+    def __call__(self, picture: Picture, threshold: float) -> list[Detection]:
+        return self.load()(picture, threshold)

@@ -1,0 +1,18 @@
+"""Whole videos in two passes: everybody is found first, then every frame is edited and checked."""
+
+from __future__ import annotations
+
+from lreorg_fast.video.anonymizer import anonymize_video, default_target
+from lreorg_fast.video.report import TrackReport, VideoReport
+from lreorg_fast.video.settings import VideoSettings
+from lreorg_fast.video.verify import VerifyReport, verify_pair
+
+__all__ = [
+    "TrackReport",
+    "VerifyReport",
+    "VideoReport",
+    "VideoSettings",
+    "anonymize_video",
+    "default_target",
+    "verify_pair",
+]

@@ -1,0 +1,376 @@
+"""Videos, from file to file: find everybody, edit every frame, check what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import lreorg_fast
+from lreorg_fast.errors import (
+    BudgetExceeded,
+    LReorgError,
+    OutputError,
+    PrivacyError,
+    VideoError,
+)
+from lreorg_fast.faces.detection import Detector
+from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
+from lreorg_fast.files import atomic_file, check_target
+from lreorg_fast.log import once
+from lreorg_fast.media.encoding import Encoding
+from lreorg_fast.media.muxing import (
+    MUXERS,
+    OTHER_SUFFIX,
+    check_target_container,
+    check_written,
+    write_video,
+)
+from lreorg_fast.media.segments import Segment
+from lreorg_fast.media.video import VideoReader, container_of
+from lreorg_fast.scene import SceneAnonymizer, SceneSettings
+from lreorg_fast.video.checkpoint import (
+    Checkpoint,
+    Found,
+    draws_from_json,
+    draws_to_json,
+    fingerprint,
+)
+from lreorg_fast.video.describing import describe, plain
+from lreorg_fast.video.editing import Notes, SegmentEditor
+from lreorg_fast.video.finding import find_faces
+from lreorg_fast.video.report import VideoReport
+from lreorg_fast.video.settings import VideoSettings
+from lreorg_fast.video.watching import Watcher
+
+if TYPE_CHECKING:
+    from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.video.smoothing import CalmLatents
+
+PathLike = str | os.PathLike[str]
+_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
+# Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
+# the container does not say).
+Progress = Callable[[str, int, int | None], None]
+
+
+def default_target(source: PathLike) -> Path:
+    """``in.mp4`` -> ``in_anonymized.mp4``.
+
+    A suffix that says nothing of the container is replaced by that of the content, and a container
+    that is read only by Matroska.
+    """
+    path = Path(source)
+    suffix = path.suffix
+    if suffix.lower() not in MUXERS:
+        suffix = _SUFFIXES.get(container_of(path) or "", OTHER_SUFFIX)
+    return path.with_name(f"{path.stem}_anonymized{suffix}")
+
+
+def anonymize_video(
+    anonymizer: Anonymizer | None,
+    detector: Detector,
+    source: PathLike,
+    target: PathLike | None = None,
+    *,
+    scene: SceneSettings | None = None,
+    video: VideoSettings | None = None,
+    attributes: PhotographAttributes | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> VideoReport:
+    """Anonymize one video.
+
+    Everybody in the clip is found first (detections from a low threshold on, linked forwards and
+    backwards, gaps filled); then every known face of every frame is replaced or filled. What the
+    encoder made of it is decoded and judged at once: a face that can still be seen is filled and
+    the segment made again. One draw is held per person for the whole video. The target appears
+    whole, after it was read back, or not at all.
+
+    Args:
+        anonymizer: networks and ledger; None is enough for ``pixelate`` and ``fill``.
+        detector: see :func:`lreorg_fast.faces.detection.load_detector`.
+        source: one local video file; its content decides, not its name.
+        target: the result; its suffix decides the container. None is :func:`default_target`.
+        scene: what is done to each picture.
+        video: tracking, encoding, other streams, limits.
+        attributes: see :class:`lreorg_fast.scene.SceneAnonymizer`.
+        resume: go on with an interrupted run to the same target.
+        overwrite: replace an earlier result, and throw an interrupted run away.
+        progress: called often.
+
+    Returns:
+        What became of everybody.
+
+    Raises:
+        VideoError: the source is refused, or cannot be written as asked.
+        OutputError: the target exists, or the file system fails; the work is kept for ``resume``.
+        ConfigError, MissingExtra: settings or packages.
+        PrivacyError: a face could not be hidden, so there is no result.
+    """
+    place = default_target(source) if target is None else Path(target)
+    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress)
+    check_target(place, overwrite)
+    if os.path.realpath(place) == os.path.realpath(source):
+        raise OutputError(f"the output '{place}' is the source; name another file")
+    work = Checkpoint(place, run.identity(), resume, overwrite)
+    try:
+        report = run.do(work, overwrite)
+    except (KeyboardInterrupt, OutputError):
+        if work.empty:
+            work.remove()
+        raise
+    except BudgetExceeded:
+        raise  # with another budget it can go on
+    except (VideoError, PrivacyError):
+        work.remove()  # it would end the same way again
+        raise
+    work.remove()
+    return report
+
+
+class _Run:
+    """One video on its way."""
+
+    def __init__(
+        self,
+        anonymizer: Anonymizer | None,
+        detector: Detector,
+        source: Path,
+        target: Path,
+        scene: SceneSettings | None,
+        video: VideoSettings | None,
+        attributes: PhotographAttributes | None,
+        progress: Progress | None,
+    ) -> None:
+        self.anonymizer, self.source, self.target = anonymizer, source, target
+        self.pictures, self.settings = scene or SceneSettings(), video or VideoSettings()
+        self.tracking = self.settings.tracked(self.pictures.threshold)
+        self.calm = self._calm()
+        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
+        self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
+        self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
+        self.encoding = Encoding(self.reader.info, self.settings.encoder)
+        check_target_container(target, self.reader, self.encoding, self.settings.streams)
+        self._report = progress or (lambda stage, done, total: None)
+        self.seconds: dict[str, float] = {}
+        self._warn()
+
+    def _calm(self) -> CalmLatents | None:
+        cutoff = self.settings.latent_cutoff
+        if self.anonymizer is None or self.pictures.method != "reorganize" or not cutoff:
+            return None
+        from lreorg_fast.video.smoothing import CalmLatents  # torch
+
+        return CalmLatents(cutoff)
+
+    def identity(self) -> dict[str, Any]:
+        """What an interrupted run must have in common with the one that goes on."""
+        bundle = self.anonymizer.bundle.manifest if self.anonymizer is not None else None
+        return {
+            "source": fingerprint(self.source),
+            "version": lreorg_fast.__version__,
+            "method": asdict(self.pictures),
+            "settings": plain(replace(self.settings, hwaccel=None)),
+            "bundle": None if bundle is None else [bundle.name, bundle.created],
+            "encoder": [self.encoding.name, self.encoding.extradata.hex()],
+        }
+
+    def do(self, work: Checkpoint, overwrite: bool) -> VideoReport:
+        """Both passes, the writing and the last check."""
+        with self._timed("find"):
+            found = find_faces(
+                self.reader,
+                self.scene,
+                self.tracking.low_threshold,
+                self.settings.segment_frames,
+                work,
+                lambda done: self._report("find", done, self._expected()),
+            )
+            plan = self._plan(found)
+        watcher = Watcher(self.scene, found.table)
+        editor = SegmentEditor(
+            self.reader,
+            self.encoding,
+            self.scene,
+            self.filler,
+            plan,
+            frozenset(found.blind),
+            work.label,
+            self.calm,
+            watcher,
+        )
+        with self._timed("edit"):
+            segments, notes, resumed = self._edit(work, editor, plan)
+        with self._timed("write"):
+            self._report("write", 0, len(plan))
+            self._write(segments, found, overwrite)
+            self._report("write", len(plan), len(plan))
+        report = describe(self.scene, self.settings, self.encoding, plan, notes, watcher, editor)
+        for track in report.tracks:
+            self._forget(track.track)
+        return replace(
+            report,
+            source=str(self.source),
+            target=str(self.target),
+            resumed=resumed,
+            seconds={name: round(value, 2) for name, value in self.seconds.items()},
+        )
+
+    def _plan(self, found: Found) -> TrackPlan:
+        info = self.reader.info
+        times = found.times.astype(np.float64) * float(info.time_base)
+        rate = None if info.rate is None else float(info.rate)
+        return plan_tracks(found.table, times, info.size, self.tracking, rate)
+
+    def _edit(
+        self, work: Checkpoint, editor: SegmentEditor, plan: TrackPlan
+    ) -> tuple[list[Segment], list[Notes], int]:
+        segments: list[Segment] = []
+        notes: list[Notes] = []
+        resumed = 0
+        length = self.settings.segment_frames
+        for number, start in enumerate(range(0, len(plan), length)):
+            end = min(start + length, len(plan))
+            done = work.segment(number) if resumed == number else None
+            if done is not None:
+                resumed += 1
+                segment, content = done
+                made = self._resumed(editor, content)
+            else:
+                segment, made = self._made(work, editor, plan, number, start, end)
+            segments.append(segment)
+            notes.append(made)
+            self._refuse_other_domain(notes)
+            self._report("edit", end, len(plan))
+        return segments, notes, resumed
+
+    def _made(
+        self,
+        work: Checkpoint,
+        editor: SegmentEditor,
+        plan: TrackPlan,
+        number: int,
+        start: int,
+        end: int,
+    ) -> tuple[Segment, Notes]:
+        try:
+            segment, made = editor.make(
+                work, number, start, end, lambda done: self._report("edit", done, len(plan))
+            )
+        except OSError as error:
+            if isinstance(error, LReorgError):
+                raise
+            raise OutputError(
+                f"cannot write in '{work.folder}': {error.strerror or type(error).__name__}; make "
+                "room and go on by --resume"
+            ) from error
+        work.save_segment(number, segment, self._saved(editor, made))
+        for track in plan.tracks:  # who has left is not drawn for again
+            if start <= track.last < end:
+                self._forget(editor.track(track.track))
+        return segment, made
+
+    def _saved(self, editor: SegmentEditor, made: Notes) -> dict[str, Any]:
+        drawn = {}
+        if self.anonymizer is not None:
+            ledger = self.anonymizer.ledger
+            drawn = {str(t): draws_to_json(ledger.drawn(editor.track(t))) for t in made.faces}
+        return {
+            "faces": {str(track): dict(counts) for track, counts in made.faces.items()},
+            "reasons": {str(track): dict(counts) for track, counts in made.reasons.items()},
+            "epsilon": {str(track): str(value) for track, value in made.epsilon.items()},
+            "corrected": made.corrected,
+            "blanked": made.blanked,
+            "drawn": drawn,
+        }
+
+    def _resumed(self, editor: SegmentEditor, content: dict[str, Any]) -> Notes:
+        """Notes of a segment that an earlier run made; its draws are held again."""
+        made = Notes(corrected=content["corrected"], blanked=content["blanked"])
+        for name in ("faces", "reasons"):
+            for track, counts in content[name].items():
+                getattr(made, name)[int(track)] = Counter(counts)
+        made.epsilon = {int(track): float(value) for track, value in content["epsilon"].items()}
+        if self.anonymizer is not None:
+            for track, drawn in content["drawn"].items():
+                self.anonymizer.ledger.resume(editor.track(int(track)), draws_from_json(drawn))
+        return made
+
+    def _refuse_other_domain(self, notes: list[Notes]) -> None:
+        """Rather no result than a video of gray heads that was made with the wrong bundle."""
+        if self.anonymizer is None or self.pictures.method != "reorganize":
+            return
+        from lreorg_fast.verification import OUT_OF_DOMAIN  # torch
+
+        if any(counts["replaced"] for made in notes for counts in made.faces.values()):
+            return
+        reasons = {
+            reason for made in notes for counts in made.reasons.values() for reason in counts
+        }
+        if reasons and reasons <= set(OUT_OF_DOMAIN):
+            bundle = self.anonymizer.bundle.manifest
+            raise VideoError(
+                f"no face of '{self.source}' so far is of the kind of the bundle '{bundle.name}' "
+                f"({bundle.domain.kind}); use a bundle for such faces, or the method 'avatar', "
+                "'fill' or 'pixelate'"
+            )
+
+    def _forget(self, track: str) -> None:
+        if self.anonymizer is not None:
+            self.anonymizer.ledger.forget(track)
+        if self.calm is not None:
+            self.calm.forget(track)
+
+    def _write(self, segments: list[Segment], found: Found, overwrite: bool) -> None:
+        """The result under a name of its own until it was read back, then under its own name."""
+        with atomic_file(self.target, overwrite) as stream:
+            write_video(
+                stream,
+                self.target,
+                self.reader,
+                self.encoding,
+                segments,
+                found.durations,
+                self.settings.streams,
+            )
+            stream.flush()
+            check_written(Path(stream.name), self.reader, segments, found.times)
+
+    # ---- small things
+
+    def _expected(self) -> int | None:
+        info = self.reader.info
+        if info.expected_frames:
+            return info.expected_frames
+        if info.duration is not None and info.rate is not None:
+            return round(info.duration * info.rate)
+        return None
+
+    def _warn(self) -> None:
+        info = self.reader.info
+        voices = [s for s in info.others if s.kind == "audio" and self.settings.streams.keeps(s)]
+        if voices:
+            once("video-voice", "the sound is kept: a voice identifies; --audio drop removes it")
+        if info.interlaced:
+            once("video-fields", "the video is interlaced; it is encoded as whole frames")
+        if info.codec != self.encoding.encoder.codec:
+            once(
+                f"video-codec-{info.codec}",
+                f"the video is {info.codec} and is encoded as {self.encoding.encoder.codec}",
+            )
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
