@@ -20,7 +20,9 @@ from lreorg_fast.files import atomic_file, check_target
 from lreorg_fast.log import logger
 from lreorg_fast.media import OutputPlan, Skipped, plan_outputs, read_image, write_image
 from lreorg_fast.media.images import ENCODERS
-from lreorg_fast.privacy import json_epsilon
+from lreorg_fast.privacy import Subjects, json_epsilon
+from lreorg_fast.privacy.sealed import STATEMENT as SEALED
+from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,10 +35,6 @@ FILE_STATUSES: tuple[FileStatus, ...] = get_args(FileStatus)
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
 
-PERSONS = (
-    "Each picture was counted as a person of its own: somebody who is in k of them has cost k "
-    "times the epsilon of one."
-)
 # The figure of a bundle (lreorg_fast.demo.figures) that was measured with the default settings.
 _PROTECTION = "default: PSR (random)"
 _UNREACHED = "the run was interrupted before this file was finished"
@@ -55,9 +53,11 @@ class FileEntry:
         target: the file that was written; None if there is none.
         track: the name under which the ledger counts this picture; None if nothing was drawn.
         epsilon: what the draws of this picture cost, infinity where there is no guarantee.
+        privacy: ``none`` where any draw has no guarantee; None if nothing was drawn.
         similarity: cosine of the bundle's recognizer between original and result; None if filled
             before there was a result.
         mechanism, guarantee: by hidden keyword, see :class:`lreorg_fast.result.FaceResult`.
+        seal: the file from which the holder of the private key can bring the face back.
     """
 
     source: str
@@ -66,9 +66,11 @@ class FileEntry:
     target: str | None = None
     track: str | None = None
     epsilon: float = 0.0
+    privacy: str | None = None
     similarity: float | None = None
     mechanism: Mapping[str, str] = field(default_factory=dict)
     guarantee: Mapping[str, str] = field(default_factory=dict)
+    seal: str | None = None
 
     @property
     def failure(self) -> bool:
@@ -97,6 +99,8 @@ class BatchReport:
         engine: backend, type of its weights, precision of the networks, and device that ran.
         files: one entry per input, pictures in the order of the plan, then what was left out.
         ledger: :meth:`lreorg_fast.privacy.Ledger.report`, with the sentence that goes with epsilon.
+        persons: how people were counted.
+        sealed: what seals mean for the outputs; None without seals.
         interrupted: stopped by the user; what was not reached is ``skipped``.
     """
 
@@ -105,6 +109,8 @@ class BatchReport:
     engine: Mapping[str, Any]
     files: tuple[FileEntry, ...]
     ledger: Mapping[str, Any]
+    persons: str
+    sealed: str | None = None
     interrupted: bool = False
 
     @property
@@ -143,7 +149,8 @@ class BatchReport:
             "counts": self.counts,
             "filled_share": self.filled_share,
             "files": [entry.to_dict() for entry in self.files],
-            "persons": PERSONS,
+            "persons": self.persons,
+            "sealed": self.sealed,
             "ledger": dict(self.ledger),
         }
 
@@ -154,6 +161,8 @@ def anonymize_files(
     output: PathLike | None = None,
     *,
     settings: Settings | None = None,
+    subjects: Subjects | None = None,
+    sealer: Sealer | None = None,
     overwrite: bool = False,
     report: PathLike | None = None,
     progress: Progress | None = None,
@@ -166,6 +175,8 @@ def anonymize_files(
         output: folder for the results; None writes beside the inputs, with ``_anonymized`` added
             to the name. See :func:`lreorg_fast.media.plan_outputs`.
         settings: the default is to hide identity.
+        subjects: who is on which picture; by default each is a person of its own.
+        sealer: writes a seal beside each result; None, the default, writes none.
         overwrite: replace results and a report of an earlier run. Sources are never replaced.
         report: JSON file to write, also after an interruption.
         progress: called with (pictures done, pictures in all) after each.
@@ -183,7 +194,8 @@ def anonymize_files(
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
         raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
     # Before anything is made for the report: wrong settings leave nothing behind.
-    run = _Run(anonymizer, settings or Settings(), plan, overwrite)
+    whose = subjects or Subjects(anonymizer.ledger)
+    run = _Run(anonymizer, settings or Settings(), plan, overwrite, whose, sealer)
     report_file = None if report is None else Path(report)
     if report_file is not None:
         _prepare_report(report_file, plan, overwrite)
@@ -199,7 +211,13 @@ class _Run:
     """One pass over a plan."""
 
     def __init__(
-        self, anonymizer: Anonymizer, settings: Settings, plan: OutputPlan, overwrite: bool
+        self,
+        anonymizer: Anonymizer,
+        settings: Settings,
+        plan: OutputPlan,
+        overwrite: bool,
+        subjects: Subjects,
+        sealer: Sealer | None,
     ) -> None:
         self.anonymizer = anonymizer
         self.default = settings == Settings()
@@ -211,6 +229,9 @@ class _Run:
         }
         self.plan = plan
         self.overwrite = overwrite
+        self.subjects = subjects
+        self.sealer = sealer
+        self.recovery = sealer is not None and sealer.recovery
         self.entries: list[FileEntry] = []
         self.interrupted = False
 
@@ -249,6 +270,8 @@ class _Run:
             },
             files=tuple(files),
             ledger=self.anonymizer.ledger.report(_measured(manifest) if self.default else None),
+            persons=self.subjects.statement,
+            sealed=None if self.sealer is None else SEALED,
             interrupted=self.interrupted,
         )
 
@@ -256,7 +279,14 @@ class _Run:
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
-            result = self.anonymizer(read_image(source), **self.settings)
+            if self.sealer is not None:
+                self.sealer.check(target, self.overwrite)
+            picture = read_image(source)
+            subject = self.subjects.of(source, picture)
+            result = self.anonymizer(
+                picture, **self.settings, **subject.arguments(), recovery=self.recovery
+            )
+            self.subjects.done(subject)
         except Exception as error:
             return _refused(source, error)
         face = result.faces[0]
@@ -264,9 +294,13 @@ class _Run:
             # As late as possible: a picture that is refused leaves no empty folder behind.
             _make_folder(target.parent)
             write_image(target, result.image, self.overwrite)
+            sealed = None
+            if self.sealer is not None:
+                sealed = self.sealer.write(target, picture, face, self.overwrite)
         except Exception as error:
             return _refused(source, error, face)
-        return FileEntry(str(source), face.status, face.reason, str(target), **_drawn(face))
+        drawn = _drawn(face) | {"seal": None if sealed is None else str(sealed)}
+        return FileEntry(str(source), face.status, face.reason, str(target), **drawn)
 
 
 def _measured(manifest: BundleManifest) -> str | None:
@@ -289,6 +323,7 @@ def _drawn(face: FaceResult) -> dict[str, Any]:
     return {
         "track": face.track,
         "epsilon": face.epsilon,
+        "privacy": face.privacy,
         "similarity": face.similarity,
         "mechanism": dict(face.mechanism),
         "guarantee": dict(face.guarantee),

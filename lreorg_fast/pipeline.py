@@ -31,7 +31,7 @@ from lreorg_fast.privacy import (
     Ledger,
     Replacement,
 )
-from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.privacy.randomness import Sampler, check_tracks
 from lreorg_fast.result import FaceResult, RecoveryKey, Result
 from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
 from lreorg_fast.verification import Verification
@@ -186,7 +186,9 @@ class Anonymizer:
             tracks: one label per picture; equal labels are the same person, who keeps one draw
                 and pays for it once. By default every picture is a person of its own.
             recovery: put a :class:`RecoveryKey` into every face's result.
-            sampler: for tests only, see :class:`lreorg_fast.privacy.InsecureTestSampler`.
+            sampler: of a pseudonym, see :class:`lreorg_fast.privacy.Pseudonyms`; all ``tracks``
+                are then its own. Or for tests only, see
+                :class:`lreorg_fast.privacy.InsecureTestSampler`.
 
         Returns:
             One picture and one :class:`FaceResult` per input. A face that cannot be replaced and
@@ -200,6 +202,7 @@ class Anonymizer:
         )
         pictures = checked_pictures(images)
         names = self._track_names(tracks, len(pictures))
+        check_tracks(sampler, names)
         faces = [
             _Face(i, names[i], self._to_tensor(picture), self._seen(picture))
             for i, picture in enumerate(pictures)

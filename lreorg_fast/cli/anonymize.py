@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lreorg_fast.cli.release import Release, release_options
 from lreorg_fast.cli.terminal import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
@@ -87,12 +88,7 @@ Examples:
     type=float,
     help="Of the rule randomized, for each such keyword, 0 to 20.  [default: 1]",
 )
-@click.option(
-    "--budget",
-    type=float,
-    help="Most epsilon that one picture may cost; one that would cost more is filled.  "
-    "[default: no limit]",
-)
+@release_options
 @click.option(
     "--bundle",
     default="demo",
@@ -148,7 +144,6 @@ def anonymize(
     backend: str,
     dtype: str,
     precision: str,
-    budget: float | None,
     report: Path | None,
     force: bool,
     as_json: bool,
@@ -164,24 +159,30 @@ def anonymize(
     """
     from lreorg_fast.batch import anonymize_files
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.privacy import Ledger
+    from lreorg_fast.privacy.randomness import refuse_insecure_environment
     from lreorg_fast.settings import Settings
 
+    refuse_insecure_environment()
+    release = Release.taken_from(settings)
     given = {name: value for name, value in settings.items() if value is not None}
+    sealer, counted = release.open_sealer(), release.open_ledger()
+    subjects = release.open_subjects(counted)
     anonymizer = Anonymizer.load(
         bundle,
         device=device,
         backend=backend,
         dtype=dtype,
         precision=precision,
-        ledger=Ledger(budget),
+        ledger=counted,
     )
     with progress_bar("anonymizing", visible=not quiet) as progress:
         done = anonymize_files(
             anonymizer,
             inputs,
             output,
-            settings=Settings(**given),
+            settings=Settings(**release.settings(given)),
+            subjects=subjects,
+            sealer=sealer,
             overwrite=force,
             report=report,
             progress=progress,
@@ -218,3 +219,5 @@ def _print_summary(done: BatchReport) -> None:
     print_line(
         f"epsilon of a picture: at most {done.ledger['largest']}. {done.ledger['statement']}"
     )
+    if done.sealed is not None:
+        print_line(done.sealed)

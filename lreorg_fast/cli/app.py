@@ -95,10 +95,11 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, train, weights
+    from lreorg_fast.cli import anonymize, bundle, demo, doctor, keys, train, weights
 
     groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
-    for verb in (demo.demo, anonymize.anonymize, train.train, doctor.doctor, *groups):
+    secrets = (keys.keygen, keys.restore, keys.pseudonyms)
+    for verb in (demo.demo, anonymize.anonymize, *secrets, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():
