@@ -221,7 +221,7 @@ class _Run:
     ) -> None:
         self.anonymizer = anonymizer
         self.default = settings == Settings()
-        resolved = anonymizer.resolve(settings)
+        resolved = anonymizer.resolve(settings, subjects.probe)
         # Lists, because an iterator would be empty from the second picture on.
         self.settings = vars(settings) | {
             "hide": list(resolved.hide),

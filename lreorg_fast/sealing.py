@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lreorg_fast.errors import ConfigError, LReorgError, SealError
+from lreorg_fast.errors import ConfigError, SealError
 from lreorg_fast.files import atomic_file, check_target, read_bounded
 from lreorg_fast.media import read_image
 from lreorg_fast.media.pictures import Picture
@@ -147,11 +147,10 @@ def restore_file(
     if original.crop is not None:
         return original.crop, original.kind
     assert original.features is not None
+    network = anonymizer()
     try:
-        return anonymizer().restore(picture, RecoveryKey(original.features)), original.kind
-    except LReorgError:
-        raise
-    except (RuntimeError, ValueError) as error:  # features of another size
+        return network.restore(picture, RecoveryKey(original.features)), original.kind
+    except (ConfigError, RuntimeError) as error:  # other keywords, or features of another size
         raise SealError(
             "the seal's features do not fit this bundle; give the one that made the output"
         ) from error

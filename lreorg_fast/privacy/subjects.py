@@ -16,7 +16,7 @@ from lreorg_fast.errors import ConfigError
 from lreorg_fast.privacy.ledger import Ledger
 from lreorg_fast.privacy.ledger_file import LedgerFile
 from lreorg_fast.privacy.pseudonyms import DEFAULT_CONTEXT, Pseudonyms
-from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.privacy.randomness import PSEUDONYM_KEY_BYTES, PseudonymSampler, Sampler
 
 SEPARATE = (
     "Each picture was counted as a person of its own: somebody who is in k of them has cost k "
@@ -92,6 +92,14 @@ class Subjects:
         if self.pseudonyms is not None:
             return PSEUDONYMOUS
         return SEPARATE if self.person is None else TOGETHER
+
+    @property
+    def probe(self) -> Sampler | None:
+        """A sampler of the kind that people get, to check settings with before the first picture
+        is read; None is the system's."""
+        if self.pseudonyms is None:
+            return None
+        return PseudonymSampler(secrets.token_bytes(PSEUDONYM_KEY_BYTES), "probe", self.context)
 
     def done(self, subject: Subject) -> None:
         """Called after each picture, so that a long run does not keep every draw in memory."""
