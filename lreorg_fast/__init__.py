@@ -21,6 +21,7 @@ _ATTRIBUTES = {
     "KEYWORDS": "lreorg_fast.keywords",
 }
 _SUBMODULES = (
+    "audit",
     "avatars",
     "cdfnet",
     "errors",

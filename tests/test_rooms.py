@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE,
+    "audit": MIDDLE | {"demo", "pipeline"},
 }
 
 

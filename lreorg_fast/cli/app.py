@@ -70,8 +70,8 @@ def _explain(context: click.Context, message: str) -> None:
 EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
-  1    a face was filled or a file refused; doctor: something required is broken; weights verify:
-       a file is damaged or missing
+  1    a face was filled or a file refused; audit: a claim did not hold; doctor: something required
+       is broken; weights verify: a file is damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -95,11 +95,12 @@ def main() -> None:
 
 
 def _add_verbs() -> None:
-    from lreorg_fast.cli import anonymize, bundle, demo, doctor, keys, train, weights
+    from lreorg_fast.cli import anonymize, audit, bundle, demo, doctor, keys, train, weights
 
     groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle)
     secrets = (keys.keygen, keys.restore, keys.pseudonyms)
-    for verb in (demo.demo, anonymize.anonymize, *secrets, train.train, doctor.doctor, *groups):
+    measured = (demo.demo, audit.audit)
+    for verb in (*measured, anonymize.anonymize, *secrets, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():
