@@ -14,6 +14,7 @@ import numpy as np
 from lreorg_fast.privacy import (
     GroupMechanism,
     PaperWindow,
+    RankWeights,
     Uniform,
     WindowRandomizedResponse,
 )
@@ -114,8 +115,10 @@ def honest_claims(num_groups: int, epsilon: float) -> tuple[Claim, ...]:
     """The mechanisms that guarantee something, at what they claim of themselves."""
     window_rr = WindowRandomizedResponse(epsilon, num_groups)
     uniform = Uniform(num_groups)
+    weighted = RankWeights.around(epsilon, num_groups)
     return (
         Claim(window_rr.name, window_rr.epsilon, window_rr, True, MANY_DRAWS),
+        Claim(weighted.name, weighted.epsilon, weighted, True, FEW_DRAWS),
         Claim(uniform.name, uniform.epsilon, uniform, True, FEW_DRAWS),
     )
 

@@ -180,8 +180,8 @@ class _Audit:
             1: 10 * len(claims),
             2: 100 * len(self.honest),
             3: 8 * sum(_draw_cost(claim) for claim in claims),
-            4: members.shape[0] * members.shape[1] + 3 * 8 * _FEW_COST,
-            5: 3 * (self.settings.people + 1),
+            4: members.shape[0] * members.shape[1] + (len(self.honest) + 1) * 8 * _FEW_COST,
+            5: (len(self.honest) + 1) * (self.settings.people + 1),
         }
         return int(costs[layer])
 

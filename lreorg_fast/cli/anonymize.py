@@ -74,8 +74,8 @@ Examples:
 @click.option(
     "--mechanism",
     metavar="NAME",
-    help="How an identity is drawn: window-rr or uniform; without any guarantee, for comparison: "
-    "paper-window, k-anonymity or laplace.  [default: window-rr]",
+    help="How an identity is drawn: window-rr, uniform or rank-weights; without any guarantee, for "
+    "comparison: paper-window, k-anonymity or laplace.  [default: window-rr]",
 )
 @click.option(
     "--attribute-rule",

@@ -23,6 +23,7 @@ from lreorg_fast.privacy.mechanisms import (
 )
 from lreorg_fast.privacy.pseudonyms import Pseudonyms
 from lreorg_fast.privacy.randomness import InsecureTestSampler, PseudonymSampler, SystemSampler
+from lreorg_fast.privacy.rank_weights import RankWeights
 from lreorg_fast.privacy.registry import (
     DEFAULT_MECHANISM,
     MECHANISMS,
@@ -57,6 +58,7 @@ __all__ = [
     "PseudonymSampler",
     "Pseudonyms",
     "PublicKey",
+    "RankWeights",
     "Replacement",
     "Subject",
     "Subjects",
