@@ -87,19 +87,19 @@ class LedgerFile(Ledger):
         return super().total(track)
 
     def report(self, measured: str | None = None) -> dict[str, Any]:
-        """As :meth:`Ledger.report`, of the tracks that this object paid for; their totals include
-        what earlier runs and other processes paid."""
+        """As :meth:`Ledger.report`, of the tracks that this object paid or was refused for; their
+        totals include what earlier runs and other processes paid."""
         whole = super().report(measured)
         with self._lock:
-            tracks = {track: whole["tracks"][track] for track in sorted(self._touched)}
+            tracks = {track: whole["tracks"].get(track, 0.0) for track in sorted(self._touched)}
         largest = max((float(total) for total in tracks.values()), default=0.0)
         return whole | {"tracks": tracks, "largest": json_epsilon(largest)}
 
     def _spend(self, key: str, epsilon: Decimal) -> float:
         with exclusive(self._path):
             self._refresh()
-            total = super()._spend(key, epsilon)
             self._touched.add(key)
+            total = super()._spend(key, epsilon)
             self._write()
         return total
 

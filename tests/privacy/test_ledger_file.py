@@ -148,6 +148,11 @@ def test_the_report_is_about_this_run_with_what_was_paid_before(path: Path) -> N
     assert report["tracks"] == {"a": 2.0}
     assert (report["largest"], report["budget"]) == (2.0, 5.0)
     assert "not a guarantee for the picture" in report["statement"]
+    # What was refused is told with what it had cost before.
+    for track in ("b", "c"):
+        with pytest.raises(BudgetExceeded):
+            ledger.spend(track, 9.0)
+    assert ledger.report()["tracks"] == {"a": 2.0, "b": 3.0, "c": 0.0}
 
 
 def test_names_of_tracks_are_repeatable_and_tell_nothing(path: Path, tmp_path: Path) -> None:
