@@ -195,6 +195,8 @@ def anonymize_files(
         raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
     # Before anything is made for the report: wrong settings leave nothing behind.
     whose = subjects or Subjects(anonymizer.ledger)
+    if whose.ledger is not anonymizer.ledger:
+        raise ConfigError("subjects are counted by another ledger than the anonymizer's; give its")
     run = _Run(anonymizer, settings or Settings(), plan, overwrite, whose, sealer)
     report_file = None if report is None else Path(report)
     if report_file is not None:
