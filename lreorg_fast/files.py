@@ -13,6 +13,8 @@ import json
 import os
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,12 +56,15 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: str | os.PathLike[str], overwrite: bool = False, private: bool = False
+) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` for writing; it takes that name when the block ends.
 
     If the block raises, nothing is left behind. Without ``overwrite`` an existing file is never
     replaced, not even one that another process made meanwhile. With it, a symbolic link is
-    replaced itself and not followed.
+    replaced itself and not followed. A ``private`` file can be read by its owner only, from before
+    its first byte is written.
 
     Raises:
         OutputError: see :func:`check_target`, and any error of the file system on the way.
@@ -68,7 +73,7 @@ def atomic_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     check_target(target, overwrite)
     temporary = temporary_sibling(target)
     try:
-        with open(temporary, "xb") as stream:
+        with open(temporary, "xb", opener=_private if private else None) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -81,6 +86,73 @@ def atomic_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def read_bounded(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """The content of a regular file that is not larger than ``most_bytes``; pipes do not block.
+
+    Raises:
+        OSError: missing, unreadable or no regular file.
+        ValueError: larger, or a name with a NUL byte.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes} bytes")
+    return content
+
+
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike[str], patience_seconds: float = 30.0) -> Iterator[None]:
+    """Hold ``path`` among processes and threads while the block runs.
+
+    What is locked is the empty file ``PATH.lock`` beside it, because ``path`` itself is replaced
+    when it is written. That file stays: to remove it would let two holders in.
+
+    Raises:
+        OutputError: the lock file cannot be made, locking does not work there, or another process
+            held it for longer than ``patience_seconds``.
+    """
+    lock = Path(f"{os.fspath(path)}.lock")
+    try:
+        # No link is followed: whoever may write to the folder could point it anywhere.
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(
+            f"cannot make the lock file '{lock}': {reason}; choose a folder that can be written"
+        ) from error
+    with open(descriptor, "rb") as stream:
+        until = time.monotonic() + patience_seconds
+        while not _locked(stream, lock):
+            if time.monotonic() > until:
+                raise OutputError(
+                    f"'{path}' has been held by another process for {patience_seconds:g} seconds; "
+                    "wait for it to end"
+                )
+            time.sleep(0.01)
+        yield
+
+
+def _locked(stream: BinaryIO, lock: Path) -> bool:
+    import fcntl  # POSIX only; everything else here works without
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"cannot lock '{lock}': {error.strerror or error}; choose a folder on a local disk"
+        ) from error
+    return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _exists(target: Path) -> OutputError:

@@ -35,7 +35,7 @@ from lreorg_fast.privacy import (
     Ledger,
     Replacement,
 )
-from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.privacy.randomness import Sampler, check_tracks
 from lreorg_fast.result import FaceResult, RecoveryKey, Result
 from lreorg_fast.runtimes import Request, start
 from lreorg_fast.settings import IDENTITY, FeatureAnonymizer, ResolvedSettings, Settings
@@ -200,7 +200,9 @@ class Anonymizer:
             tracks: one label per picture; equal labels are the same person, who keeps one draw
                 and pays for it once. By default every picture is a person of its own.
             recovery: put a :class:`RecoveryKey` into every face's result.
-            sampler: for tests only, see :class:`lreorg_fast.privacy.InsecureTestSampler`.
+            sampler: of a pseudonym, see :class:`lreorg_fast.privacy.Pseudonyms`; all ``tracks``
+                are then its own. Or for tests only, see
+                :class:`lreorg_fast.privacy.InsecureTestSampler`.
             latent_filter: called with the track and the latents (num_ws, dim) of each face that is
                 worked on; what it returns takes their place. For video, see
                 :class:`lreorg_fast.video.smoothing.CalmLatents`.
@@ -217,6 +219,7 @@ class Anonymizer:
         )
         pictures = checked_pictures(images)
         names = self._track_names(tracks, len(pictures))
+        check_tracks(sampler, names)
         faces = [
             _Face(i, names[i], self._to_tensor(picture), self._seen(picture))
             for i, picture in enumerate(pictures)

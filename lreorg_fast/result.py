@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from lreorg_fast.media.pictures import Picture
 from lreorg_fast.privacy import json_epsilon
 
 Status = Literal["replaced", "filled"]
+KEY_FEATURES_ONLY = "epsilon-local differential privacy of the replaced key features only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,11 @@ class FaceResult:
     similarity: float | None = None
     recovery_key: RecoveryKey | None = field(default=None, repr=False)
 
+    @property
+    def privacy(self) -> str:
+        """``none`` where any draw has no guarantee, else what epsilon is about."""
+        return "none" if math.isinf(self.epsilon) else KEY_FEATURES_ONLY
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, without the recovery key."""
         return {
@@ -65,6 +72,7 @@ class FaceResult:
             "reason": self.reason,
             "track": self.track,
             "epsilon": json_epsilon(self.epsilon),
+            "privacy": self.privacy,
             "mechanism": dict(self.mechanism),
             "guarantee": dict(self.guarantee),
             "hidden": list(self.hidden),

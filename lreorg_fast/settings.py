@@ -18,7 +18,7 @@ from lreorg_fast.privacy import (
     GroupIdentityAnonymizer,
     make_mechanism,
 )
-from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.privacy.randomness import Sampler, sampler_for
 
 IDENTITY = "identity"
 RANDOMIZED = "randomized"
@@ -69,9 +69,10 @@ class Settings:
             once("identity-kept", "identity is not hidden: the person stays recognisable")
         anonymizers: dict[str, FeatureAnonymizer] = {}
         for name in hidden:
+            own = sampler_for(sampler, name)
             if name == IDENTITY:
                 drawn_by = make_mechanism(
-                    self.mechanism, self.epsilon, codebook.num_groups, sampler=sampler
+                    self.mechanism, self.epsilon, codebook.num_groups, sampler=own
                 )
                 anonymizers[name] = GroupIdentityAnonymizer(codebook, drawn_by)
             else:
@@ -81,7 +82,7 @@ class Settings:
                 epsilon = self.attribute_epsilon
                 if rule == RANDOMIZED and epsilon is None:
                     epsilon = DEFAULT_EPSILON
-                anonymizers[name] = AttributeAnonymizer(means[name], rule, epsilon, sampler)
+                anonymizers[name] = AttributeAnonymizer(means[name], rule, epsilon, own)
         return ResolvedSettings(hidden, kept, anonymizers)
 
     def _refuse_idle(self, hidden: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from lreorg_fast.batch import FILE_STATUSES, BatchReport, anonymize_files
 from lreorg_fast.errors import ConfigError, ImageError, OutputError
 from lreorg_fast.media.pictures import FILL_COLOUR
 from lreorg_fast.pipeline import Anonymizer
-from lreorg_fast.privacy import Ledger
+from lreorg_fast.privacy import Ledger, Subjects
 from lreorg_fast.settings import Settings
 
 
@@ -390,6 +390,12 @@ def test_what_was_measured_is_told_where_it_holds(
     sentence = "(95% interval 0.1% to 1.0%, n = 1000) on the bundle's test faces (noise)"
     assert (sentence in report.ledger["statement"]) == told
     assert ("not measured here" in report.ledger["statement"]) != told
+
+
+def test_subjects_are_counted_where_the_draws_are(anonymizer: Anonymizer, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="another ledger"):
+        anonymize_files(anonymizer, [folder], folder.parent / "out", subjects=Subjects(Ledger(1.0)))
+    assert not (folder.parent / "out").exists()
 
 
 def test_iterators_serve_every_picture(anonymizer: Anonymizer, folder: Path) -> None:

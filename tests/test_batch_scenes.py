@@ -197,10 +197,10 @@ def test_auto_takes_pictures_of_the_bundles_size_as_faces(tmp_path: Path, demo: 
     both = AutoWork(AlignedWork(demo), whole)
     random = np.random.default_rng(0)
     assert both.default
-    both(random.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    both(random.integers(0, 256, (64, 64, 3), dtype=np.uint8), Path("any.png"))
     assert known.thresholds == []
     assert both.default
     with pytest.raises(lf.errors.ImageError, match="kind of the bundle"):
-        both(random.integers(0, 256, (80, 90, 3), dtype=np.uint8))
+        both(random.integers(0, 256, (80, 90, 3), dtype=np.uint8), Path("any.png"))
     assert known.thresholds == [lf.SceneSettings().threshold]
     assert not both.default  # the measured figures are about aligned faces

@@ -29,11 +29,12 @@ MAY_IMPORT = {
     "weights": BOTTOM | {"cdfnet", "models"},
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "live": MIDDLE | {"scene"},
-    "batch": MIDDLE | {"pipeline", "scene", "settings", "verification"},
+    "batch": MIDDLE | {"pipeline", "result", "scene", "sealing", "settings", "verification"},
     "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE | {"verification"},
+    "audit": MIDDLE | {"demo", "pipeline"},
 }
 
 

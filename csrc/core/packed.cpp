@@ -14,6 +14,9 @@ namespace {
 
 constexpr char kMagic[9] = "LREORGPK";
 constexpr std::uint32_t kVersion = 2;
+// The tensors of a block, each of them in cache lines of its own (layout.h).
+constexpr std::size_t kTensorsOfBlock = kRoles + kRoles * (5 + kHiddenLayers - 1);
+constexpr std::size_t kLeastBlockBytes = kTensorsOfBlock * 64;
 
 // FNV-1a over 64-bit words: it catches damage, not malice, and runs at memory speed.
 std::uint64_t checksum(const PackedHeader& header, const std::byte* payload) {
@@ -191,6 +194,10 @@ PackedWeights PackedWeights::from_bytes(std::string_view bytes) {
   require(header.checksum == checksum(header, payload), "the checksum is wrong.");
   const Shape shape{header.dim, header.cond_dim, header.num_blocks, header.growth, header.clamp};
   const WeightType type = static_cast<WeightType>(header.weight_type);
+  // A layout takes memory for each block, and a header of 64 bytes can ask for 65,536 of them
+  // (hundreds of megabytes; found by tests/fuzz/packed_fuzzer.cpp).
+  require(shape.num_blocks <= header.payload_bytes / kLeastBlockBytes,
+          "the payload is too short for its number of blocks.");
   require(header.payload_bytes == make_layout(shape, type).payload_bytes,
           "the payload does not have the size that the shape asks for.");
   PackedWeights packed(shape, type);

@@ -102,7 +102,10 @@ class Journal:
 
 
 def still_valid(entry: FileEntry) -> bool:
-    """Whether the source and the result are as they were when the entry was made."""
+    """Whether the source and the result are as they were when the entry was made, and its seal is
+    still there; that a seal belongs to a result is checked when it is opened."""
+    if entry.seal is not None and not Path(entry.seal).is_file():
+        return False
     if entry.target is None or entry.source_sha256 is None or entry.target_sha256 is None:
         return False
     try:

@@ -13,11 +13,6 @@ from lreorg_fast.privacy import json_epsilon
 FileStatus = Literal["replaced", "covered", "filled", "no face found", "refused", "skipped"]
 FILE_STATUSES: tuple[FileStatus, ...] = get_args(FileStatus)
 
-PERSONS = (
-    "Each face was counted as a person of its own: somebody who is in k pictures has cost k times "
-    "the epsilon of one."
-)
-
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -35,10 +30,13 @@ class FileEntry:
             None otherwise, or if nothing was drawn.
         epsilon: the most that the draws of one face of it cost, infinity where there is no
             guarantee.
+        privacy: ``none`` where any draw has no guarantee, else what epsilon is about; None if
+            nothing was drawn by the networks.
         similarity: cosine of the bundle's recognizer between original and result, if it is one
             aligned face; None if filled before there was a result.
         mechanism, guarantee: by hidden keyword, see :class:`lreorg_fast.result.FaceResult`.
         faces: of a whole picture, every one: :meth:`lreorg_fast.scene.SceneFace.to_dict`.
+        seal: the file from which the holder of the private key can bring the face back.
         earlier: done by an earlier run whose report was resumed.
         source_sha256, target_sha256: of the two files; None where nothing was written.
     """
@@ -49,10 +47,12 @@ class FileEntry:
     target: str | None = None
     track: str | None = None
     epsilon: float = 0.0
+    privacy: str | None = None
     similarity: float | None = None
     mechanism: Mapping[str, str] = field(default_factory=dict)
     guarantee: Mapping[str, str] = field(default_factory=dict)
     faces: tuple[Mapping[str, Any], ...] = ()
+    seal: str | None = None
     earlier: bool = False
     source_sha256: str | None = None
     target_sha256: str | None = None
@@ -99,6 +99,8 @@ class BatchReport:
             are empty for methods without networks.
         files: one entry per input, pictures in the order of the plan, then what was left out.
         ledger: :meth:`lreorg_fast.privacy.Ledger.report`, with the sentence that goes with epsilon.
+        persons: how people were counted.
+        sealed: what seals mean for the outputs; None without seals.
         interrupted: stopped by the user; what was not reached is ``skipped``.
     """
 
@@ -107,6 +109,8 @@ class BatchReport:
     engine: Mapping[str, Any]
     files: tuple[FileEntry, ...]
     ledger: Mapping[str, Any]
+    persons: str
+    sealed: str | None = None
     interrupted: bool = False
 
     @property
@@ -144,6 +148,7 @@ class BatchReport:
             "counts": self.counts,
             "filled_share": self.filled_share,
             "files": [entry.to_dict() for entry in self.files],
-            "persons": PERSONS,
+            "persons": self.persons,
+            "sealed": self.sealed,
             "ledger": dict(self.ledger),
         }

@@ -24,12 +24,16 @@ from lreorg_fast.batch.work import (
     describe_bundle,
     describe_engine,
     describe_ledger,
+    describe_settings,
 )
 from lreorg_fast.errors import ConfigError, LReorgError, OutputError
 from lreorg_fast.files import atomic_file, check_target
 from lreorg_fast.log import logger
 from lreorg_fast.media import OutputPlan, Skipped, plan_outputs, read_image, write_image
 from lreorg_fast.media.images import ENCODERS
+from lreorg_fast.privacy import Subjects
+from lreorg_fast.privacy.sealed import STATEMENT as SEALED
+from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ def anonymize_files(
     output: PathLike | None = None,
     *,
     settings: Settings | None = None,
+    subjects: Subjects | None = None,
+    sealer: Sealer | None = None,
     overwrite: bool = False,
     report: PathLike | None = None,
     progress: Progress | None = None,
@@ -58,11 +64,14 @@ def anonymize_files(
 
     Args:
         work: what is done to each picture; an :class:`lreorg_fast.Anonymizer` takes each as one
-            aligned face. Its ledger counts every face as a person of its own.
+            aligned face.
         inputs: files and folders.
         output: folder for the results; None writes beside the inputs, with ``_anonymized`` added
             to the name. See :func:`lreorg_fast.media.plan_outputs`.
-        settings: for an :class:`lreorg_fast.Anonymizer`; the default is to hide identity.
+        settings: for an :class:`lreorg_fast.Anonymizer`, as the two below; the default is to hide
+            identity.
+        subjects: who is on which picture; by default each is a person of its own.
+        sealer: writes a seal beside each result; None, the default, writes none.
         overwrite: replace results and a report of an earlier run. Sources are never replaced.
         report: JSON file to write, also after an interruption.
         progress: called with (pictures done, pictures in all) after each.
@@ -78,11 +87,16 @@ def anonymize_files(
         ConfigError: wrong settings, or no picture among the inputs; nothing was written.
         OutputError: the output or the report cannot be written where it was asked for.
     """
-    work = _checked_work(work, settings)
+    work = _checked_work(work, settings, subjects, sealer)
     if not 1 <= workers <= _MOST_WORKERS:
         raise ConfigError(f"workers is {workers}, but must be 1 to {_MOST_WORKERS}")
     if resume and report is None:
         raise ConfigError("resuming needs the report of the earlier run; name it")
+    if resume and not work.subjects.lasting:
+        raise ConfigError(
+            "a resumed run would draw again for a named person and count it from zero; name a "
+            "ledger file or pseudonyms, or do not resume"
+        )
     _check_output(output)
     plan = plan_outputs(inputs, output)
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
@@ -134,7 +148,7 @@ class _Run:
         self.workers = workers
         self.described = {
             # As JSON has it: what is compared when a run is resumed.
-            "settings": json.loads(json.dumps(dict(work.settings))),
+            "settings": json.loads(json.dumps(describe_settings(work))),
             "bundle": json.loads(json.dumps(describe_bundle(work))),
             "engine": describe_engine(work),
         }
@@ -172,6 +186,8 @@ class _Run:
             **self.described,
             files=tuple(files),
             ledger=describe_ledger(self.work),
+            persons=self.work.subjects.statement,
+            sealed=None if self.work.sealer is None else SEALED,
             interrupted=self.interrupted,
         )
 
@@ -200,8 +216,11 @@ class _Run:
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
+            if self.work.sealer is not None:
+                self.work.sealer.check(target, self.overwrite)
             digest = sha256_of_file(source) if self.journal is not None else None
-            outcome = self.work(read_image(source))
+            picture = read_image(source)
+            outcome = self.work(picture, source)
         except Exception as error:
             return _refused(source, error)
         details: dict[str, Any] = dict(outcome.details)
@@ -211,6 +230,9 @@ class _Run:
             # As late as possible: a picture that is refused leaves no empty folder behind.
             _make_folder(target.parent)
             write_image(target, outcome.image, self.overwrite)
+            if self.work.sealer is not None and outcome.face is not None:
+                sealed = self.work.sealer.write(target, picture, outcome.face, self.overwrite)
+                details["seal"] = None if sealed is None else str(sealed)
             if digest is not None:
                 details |= {"source_sha256": digest, "target_sha256": sha256_of_file(target)}
         except Exception as error:
@@ -218,11 +240,17 @@ class _Run:
         return FileEntry(str(source), outcome.status, outcome.reason, str(target), **details)
 
 
-def _checked_work(work: Work | Anonymizer, settings: Settings | None) -> Work:
+def _checked_work(
+    work: Work | Anonymizer,
+    settings: Settings | None,
+    subjects: Subjects | None,
+    sealer: Sealer | None,
+) -> Work:
     if hasattr(work, "bundle"):  # an Anonymizer, whose class would need torch here
-        return AlignedWork(cast("Anonymizer", work), settings)
-    if settings is not None:
-        raise ConfigError("settings are those of the work already; leave them out")
+        return AlignedWork(cast("Anonymizer", work), settings, subjects, sealer)
+    for name, given in (("settings", settings), ("subjects", subjects), ("sealer", sealer)):
+        if given is not None:
+            raise ConfigError(f"{name} belong to the work already; leave them out")
     return work
 
 

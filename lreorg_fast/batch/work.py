@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lreorg_fast.batch.report import FileStatus
-from lreorg_fast.errors import ImageError
+from lreorg_fast.errors import ConfigError, ImageError
 from lreorg_fast.media.pictures import Picture
-from lreorg_fast.privacy import Ledger
+from lreorg_fast.privacy import Ledger, Subjects
+from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.scene import SceneAnonymizer, SceneFace, SceneResult
+from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.result import FaceResult
     from lreorg_fast.weights import BundleManifest
 
 # The figure of a bundle (lreorg_fast.demo.figures) that was measured with the default settings.
@@ -30,12 +35,14 @@ class Outcome:
         image: what may be written; None if nothing may.
         status, reason: see :class:`lreorg_fast.batch.report.FileEntry`.
         details: its further fields.
+        face: of an aligned face, what was done, with what a seal needs.
     """
 
     image: Picture | None
     status: FileStatus
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    face: FaceResult | None = field(default=None, repr=False)
 
 
 class Work(Protocol):
@@ -53,35 +60,86 @@ class Work(Protocol):
     def default(self) -> bool:
         """Whether these are the settings that the bundle's figures were measured with."""
 
-    def __call__(self, picture: Picture) -> Outcome:
-        """Never raises for a face; raises for a picture that cannot be worked on."""
+    @property
+    def subjects(self) -> Subjects:
+        """Who is on the pictures."""
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """Writes the seal of each outcome that has a face."""
+
+    def __call__(self, picture: Picture, source: Path) -> Outcome:
+        """Never raises for a face; raises for a picture that cannot be worked on.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+            source: where it was read, which may tell who is on it.
+        """
 
 
 class AlignedWork:
     """Each picture is one aligned, square face; it leaves as a whole as a new one.
 
+    Args:
+        anonymizer: does the work.
+        settings: the default is to hide identity.
+        subjects: who is on which picture; by default each is a person of its own.
+        sealer: keeps what brings a face back; None, the default, keeps nothing.
+        exact: a picture of another size than the bundle's is refused: it may be a whole one, in
+            which nobody can be named or sealed.
+
     Raises:
-        ConfigError: settings that the bundle cannot do.
+        ConfigError: settings that the bundle cannot do, or subjects of another ledger.
     """
 
-    def __init__(self, anonymizer: Anonymizer, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        anonymizer: Anonymizer,
+        settings: Settings | None = None,
+        subjects: Subjects | None = None,
+        sealer: Sealer | None = None,
+        exact: bool = False,
+    ) -> None:
         settings = settings or Settings()
         self.anonymizer = anonymizer
         self.default = settings == Settings()
-        self.settings = _resolved(anonymizer, settings)
+        self.subjects = _checked_subjects(subjects, anonymizer)
+        self.sealer = sealer
+        self.settings = _resolved(anonymizer, settings, self.subjects.probe)
+        self._exact = exact
 
-    def __call__(self, picture: Picture) -> Outcome:
-        """See :class:`Work`."""
-        result = self.anonymizer(picture, **self.settings)
+    def __call__(self, picture: Picture, source: Path) -> Outcome:
+        """See :class:`Work`.
+
+        Raises:
+            ImageError: not square, or of another size where that is asked for.
+        """
+        if self._exact:
+            self._refuse_other_size(picture)
+        subject = self.subjects.of(source, picture)
+        recovery = self.sealer is not None and self.sealer.recovery
+        result = self.anonymizer(picture, **self.settings, **subject.arguments(), recovery=recovery)
+        self.subjects.done(subject)
         face = result.faces[0]
         details = {
             "track": face.track,
             "epsilon": face.epsilon,
+            "privacy": face.privacy,
             "similarity": face.similarity,
             "mechanism": dict(face.mechanism),
             "guarantee": dict(face.guarantee),
         }
-        return Outcome(result.image, face.status, face.reason, details)
+        return Outcome(result.image, face.status, face.reason, details, face)
+
+    def _refuse_other_size(self, picture: Picture) -> None:
+        side = self.anonymizer.resolution
+        if picture.shape[:2] != (side, side):
+            height, width = picture.shape[:2]
+            raise ImageError(
+                f"it has {width} x {height} pixels and may be a whole picture, for which there are "
+                f"neither seals nor pseudonyms; if it is one aligned face, say so with --faces "
+                f"aligned or make it {side} x {side}"
+            )
 
 
 class SceneWork:
@@ -92,15 +150,28 @@ class SceneWork:
         allow_no_face: a picture in which no face is found is written all the same, without its
             metadata. By default it is not: the detector may have missed one.
         detector: what finds the faces, for the report and the check of a resumed run.
+        subjects: who is on the pictures; a named person needs pictures of one face. By default
+            each face is a person of its own.
+
+    Raises:
+        ConfigError: pseudonyms, or subjects of another ledger.
     """
+
+    sealer = None  # a seal is of one aligned face
 
     def __init__(
         self,
         scene: SceneAnonymizer,
         allow_no_face: bool = False,
         detector: Mapping[str, Any] | None = None,
+        subjects: Subjects | None = None,
     ) -> None:
         self.scene = scene
+        self.subjects = _checked_subjects(subjects, scene.anonymizer)
+        if self.subjects.pseudonyms is not None:
+            raise ConfigError(
+                "pseudonyms are for aligned faces; anonymize those, or leave the pseudonyms out"
+            )
         self.anonymizer = scene.anonymizer
         self.allow_no_face = allow_no_face
         self.default = False  # the figures are about aligned faces
@@ -108,18 +179,27 @@ class SceneWork:
         if scene.settings.method == "reorganize" and self.anonymizer is not None:
             self.settings = self.settings | _resolved(self.anonymizer, scene.settings.settings)
 
-    def __call__(self, picture: Picture) -> Outcome:
+    def __call__(self, picture: Picture, source: Path) -> Outcome:
         """See :class:`Work`.
 
         Raises:
-            ImageError: every face is of another kind than the bundle's.
+            ImageError: every face is of another kind than the bundle's, or there are several and
+                one person was named.
         """
-        result = self.scene(picture)
+        found = self.scene.detect(picture)
+        subjects = self.subjects.of_faces(source, picture, len(found))
+        tracks = None if subjects is None else [str(subject.track) for subject in subjects]
+        try:
+            result = self.scene.replace_found(picture, found, tracks)
+        finally:
+            for subject in subjects or ():
+                self.subjects.done(subject)
         if not result.faces:
             return self._without_face(result)
         self._refuse_other_domain(result)
         details = {
             "epsilon": max(_epsilon(face) for face in result.faces),
+            "privacy": _privacy(result.faces),
             "faces": tuple(face.to_dict() for face in result.faces),
         }
         if result.filled:
@@ -164,6 +244,12 @@ class AutoWork:
         self._aligned, self._whole = aligned, whole
         self.anonymizer = aligned.anonymizer
         self.settings = whole.settings
+        self.subjects = aligned.subjects
+        self.sealer = aligned.sealer
+        if self.sealer is not None:
+            raise ConfigError(
+                "whole pictures cannot be sealed; leave the sealer out, or anonymize aligned faces"
+            )
         self._side = aligned.anonymizer.resolution
         self._only_aligned = True
 
@@ -172,12 +258,21 @@ class AutoWork:
         """See :class:`Work`; the figures say nothing of whole pictures."""
         return self._aligned.default and self._only_aligned
 
-    def __call__(self, picture: Picture) -> Outcome:
+    def __call__(self, picture: Picture, source: Path) -> Outcome:
         """See :class:`Work`."""
         if picture.shape[:2] == (self._side, self._side):
-            return self._aligned(picture)
+            return self._aligned(picture, source)
         self._only_aligned = False
-        return self._whole(picture)
+        return self._whole(picture, source)
+
+
+def describe_settings(work: Work) -> dict[str, Any]:
+    """As given, and whom the results are sealed for."""
+    if work.sealer is None:
+        return dict(work.settings)
+    recipient = hashlib.sha256(work.sealer.recipient.raw).hexdigest()
+    seal = {"kind": work.sealer.kind, "recipient": recipient}
+    return dict(work.settings) | {"seal": seal}
 
 
 def describe_bundle(work: Work) -> dict[str, Any]:
@@ -215,14 +310,30 @@ def describe_ledger(work: Work) -> dict[str, Any]:
     return work.anonymizer.ledger.report(measured)
 
 
-def _resolved(anonymizer: Anonymizer, settings: Settings) -> dict[str, Any]:
-    resolved = anonymizer.resolve(settings)
+def _checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
+    if subjects is None:
+        return Subjects(Ledger() if anonymizer is None else anonymizer.ledger)
+    if anonymizer is None or subjects.ledger is not anonymizer.ledger:
+        raise ConfigError("subjects are counted by another ledger than the anonymizer's; give its")
+    return subjects
+
+
+def _resolved(
+    anonymizer: Anonymizer, settings: Settings, sampler: Sampler | None = None
+) -> dict[str, Any]:
+    resolved = anonymizer.resolve(settings, sampler)
     # Lists, because an iterator would be empty from the second picture on.
     return vars(settings) | {"hide": list(resolved.hide), "keep": list(resolved.keep)}
 
 
 def _epsilon(face: SceneFace) -> float:
     return 0.0 if face.result is None else face.result.epsilon
+
+
+def _privacy(faces: Sequence[SceneFace]) -> str | None:
+    """Of the face with the least: ``none`` where any draw has no guarantee."""
+    results = [face.result for face in faces if face.result is not None]
+    return max(results, key=lambda result: result.epsilon).privacy if results else None
 
 
 def _measured(manifest: BundleManifest) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lreorg_fast.cli.options import keyword_names
+from lreorg_fast.cli.release import Release, release_options
 from lreorg_fast.cli.terminal import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
@@ -90,8 +91,8 @@ Examples:
 @click.option(
     "--mechanism",
     metavar="NAME",
-    help="How an identity is drawn: window-rr or uniform; without any guarantee, for comparison: "
-    "paper-window, k-anonymity or laplace.  [default: window-rr]",
+    help="How an identity is drawn: window-rr, uniform or rank-weights; without any guarantee, for "
+    "comparison: paper-window, k-anonymity or laplace.  [default: window-rr]",
 )
 @click.option(
     "--attribute-rule",
@@ -151,12 +152,7 @@ Examples:
     is_flag=True,
     help="Write pictures in which no face is found, without their metadata.",
 )
-@click.option(
-    "--budget",
-    type=float,
-    help="Most epsilon that one face may cost; one that would cost more is filled.  "
-    "[default: no limit]",
-)
+@release_options
 @click.option(
     "--bundle",
     default="demo",
@@ -249,7 +245,8 @@ def anonymize(
     if workers != 1:
         given.add("workers")
     of_videos = {name: options.pop(name) for name in NAMES}
-    choices = Choices(**options)
+    release = Release.taken_from(options)
+    choices = Choices(**options, release=release)
     if are_videos(inputs):
         run = Run(inputs, output, report, resume, force, as_json, quiet)
         anonymize_videos(run, choices, given, of_videos)
@@ -300,6 +297,8 @@ def _print_summary(done: BatchReport) -> None:
     if not done.bundle:
         return
     print_line(f"epsilon of a face: at most {done.ledger['largest']}. {done.ledger['statement']}")
+    if done.sealed is not None:
+        print_line(done.sealed)
 
 
 def _faces(entry: FileEntry) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lreorg_fast.cli.anonymize import anonymize
+from lreorg_fast.cli.release import Release
 from lreorg_fast.cli.terminal import EXIT_FAILURES, print_json, print_line, say
 from lreorg_fast.cli.work import Choices, make_work
 from lreorg_fast.errors import ConfigError
@@ -156,7 +157,9 @@ def live(
     target = open_sink(sink, _sink_options(sink, options))
     settings = _settings(options, every, opened.live, interval)
     choices = {name: options[name] for name in _SHARED}
-    work = make_work(Choices(**choices, faces="scene", allow_no_face=False), given & _SHARED, 1)
+    release = Release(budget=choices.pop("budget"))
+    named = Choices(**choices, faces="scene", allow_no_face=False, release=release)
+    work = make_work(named, given & _SHARED, 1)
     assert isinstance(work, SceneWork)
     session = LiveSession(
         opened, work.scene, target, settings, report=lambda stats: say(stats.sentence())

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lreorg_fast.cli.release import Release
 from lreorg_fast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from lreorg_fast.faces import Detection, Detector
     from lreorg_fast.media.pictures import Picture
     from lreorg_fast.pipeline import Anonymizer
+    from lreorg_fast.privacy import Ledger
     from lreorg_fast.scene import SceneSettings
     from lreorg_fast.scene.attributes import PhotographAttributes
 
 _SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
 # Options that need a part of the work which a method or a kind of picture does not have.
-_OF_NETWORKS = ("bundle", "device", "backend", "dtype", "precision", "budget")
+_OF_PEOPLE = ("person", "person_per_folder", "pseudonyms", "context", "seal", "seal_kind")
+_OF_NETWORKS = (
+    *("bundle", "device", "backend", "dtype", "precision", "budget", "ledger"),
+    *_OF_PEOPLE,
+)
 _OF_SCENES = (
     "detector",
     "detector_kind",
@@ -53,12 +59,12 @@ class Choices:
     feather: float | None
     no_colour_match: bool
     allow_no_face: bool
-    budget: float | None
     bundle: str
     device: str
     backend: str
     dtype: str
     precision: str
+    release: Release
 
 
 def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
@@ -70,22 +76,20 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     from lreorg_fast.batch import AlignedWork, AutoWork, SceneWork
     from lreorg_fast.scene import SceneAnonymizer
 
-    covers = choices.method in ("pixelate", "fill")
-    if covers:
-        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
-    if choices.faces == "aligned":
-        if choices.method != "reorganize":
-            raise ConfigError(
-                f"the method '{choices.method}' is for scenes; leave out '--faces aligned'"
-            )
-        refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
+    covers = _refuse_for_covers(choices, given)
+    aligned = _only_aligned(choices, given)
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     scene_settings = _scene_settings(choices)
-    anonymizer = None if covers else _anonymizer(choices)
-    if choices.faces == "aligned":
+    sealer = choices.release.open_sealer()
+    # Before the networks are loaded: a misspelt file costs no time.
+    ledger = None if covers else choices.release.open_ledger()
+    subjects = None if ledger is None else choices.release.open_subjects(ledger)
+    anonymizer = None if ledger is None else _anonymizer(choices, ledger)
+    if aligned:
         assert anonymizer is not None
-        return AlignedWork(anonymizer, scene_settings.settings)
+        exact = choices.faces == "auto"
+        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, exact)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
@@ -95,25 +99,57 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
         name: getattr(choices, name)
         for name in ("detector", "detector_kind", "longest_side", "clip")
     }
-    whole = SceneWork(scene, choices.allow_no_face, described)
+    whole = SceneWork(scene, choices.allow_no_face, described, subjects)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
-    return AutoWork(AlignedWork(anonymizer, scene_settings.settings), whole)
+    return AutoWork(AlignedWork(anonymizer, scene_settings.settings, subjects), whole)
 
 
 def make_scene(
     choices: Choices, given: Collection[str]
 ) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
     """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
-    covers = choices.method in ("pixelate", "fill")
-    if covers:
-        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+    covers = _refuse_for_covers(choices, given)
+    refuse(given, _OF_PEOPLE, "on videos, whose people are told apart by tracking")
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     settings = _scene_settings(choices)
-    anonymizer = None if covers else _anonymizer(choices)
+    anonymizer = None if covers else _anonymizer(choices, choices.release.open_ledger())
     attributes = _attributes(choices, anonymizer)
     return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
+
+
+def _refuse_for_covers(choices: Choices, given: Collection[str]) -> bool:
+    """Whether the method covers faces, without networks, draws or people."""
+    covers = choices.method in ("pixelate", "fill")
+    if covers:
+        refuse(given, _OF_NETWORKS, f"with the method '{choices.method}', which needs no networks")
+    return covers
+
+
+def _only_aligned(choices: Choices, given: Collection[str]) -> bool:
+    """Whether no whole picture can be among the inputs.
+
+    Raises:
+        ConfigError: options of whole pictures and of aligned faces were named together.
+    """
+    if choices.faces == "aligned":
+        if choices.method != "reorganize":
+            raise ConfigError(
+                f"the method '{choices.method}' is for scenes; leave out '--faces aligned'"
+            )
+        refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
+        return True
+    option = choices.release.of_aligned
+    if option is None:
+        return False
+    if choices.faces == "scene" or choices.method != "reorganize":
+        raise ConfigError(
+            f"{option} is for aligned faces and the method 'reorganize'; give '--faces aligned', "
+            f"or leave {option} out"
+        )
+    refuse(given, _OF_SCENES, f"with {option}, which is for aligned faces")
+    return True
 
 
 def _scene_settings(choices: Choices) -> SceneSettings:
@@ -121,21 +157,23 @@ def _scene_settings(choices: Choices) -> SceneSettings:
 
     names = ("method", *_SETTINGS, "threshold", "feather")
     values: dict[str, Any] = {name: getattr(choices, name) for name in names}
+    values["mechanism"] = choices.mechanism or choices.release.mechanism
     known = {name: value for name, value in values.items() if value is not None}
     return SceneSettings(**known, colour_match=not choices.no_colour_match)
 
 
-def _anonymizer(choices: Choices) -> Anonymizer:
+def _anonymizer(choices: Choices, ledger: Ledger) -> Anonymizer:
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.privacy import Ledger
+    from lreorg_fast.privacy.randomness import refuse_insecure_environment
 
+    refuse_insecure_environment()
     return Anonymizer.load(
         choices.bundle,
         device=choices.device,
         backend=choices.backend,
         dtype=choices.dtype,
         precision=choices.precision,
-        ledger=Ledger(choices.budget),
+        ledger=ledger,
     )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from lreorg_fast.privacy.attributes import ATTRIBUTE_RULES, AttributeAnonymizer
 from lreorg_fast.privacy.identity import Codebook, GroupIdentityAnonymizer
+from lreorg_fast.privacy.keys import PassphraseCost, PrivateKey, PublicKey
 from lreorg_fast.privacy.labelled import KAnonymityFarthest, LaplaceFeature, PaperWindow
 from lreorg_fast.privacy.ledger import Ledger, json_epsilon, picture_statement
+from lreorg_fast.privacy.ledger_file import LedgerFile
 from lreorg_fast.privacy.mechanisms import (
     DEFAULT_EPSILON,
     MAX_EPSILON,
@@ -19,7 +21,9 @@ from lreorg_fast.privacy.mechanisms import (
     WindowRandomizedResponse,
     default_window,
 )
-from lreorg_fast.privacy.randomness import InsecureTestSampler, SystemSampler
+from lreorg_fast.privacy.pseudonyms import Pseudonyms
+from lreorg_fast.privacy.randomness import InsecureTestSampler, PseudonymSampler, SystemSampler
+from lreorg_fast.privacy.rank_weights import RankWeights
 from lreorg_fast.privacy.registry import (
     DEFAULT_MECHANISM,
     MECHANISMS,
@@ -27,6 +31,8 @@ from lreorg_fast.privacy.registry import (
     make_mechanism,
 )
 from lreorg_fast.privacy.replacement import Replacement
+from lreorg_fast.privacy.sealed import Original, seal, unseal
+from lreorg_fast.privacy.subjects import Subject, Subjects
 
 __all__ = [
     "ATTRIBUTE_RULES",
@@ -42,10 +48,20 @@ __all__ = [
     "KAnonymityFarthest",
     "LaplaceFeature",
     "Ledger",
+    "LedgerFile",
     "Mechanism",
     "MechanismEntry",
+    "Original",
     "PaperWindow",
+    "PassphraseCost",
+    "PrivateKey",
+    "PseudonymSampler",
+    "Pseudonyms",
+    "PublicKey",
+    "RankWeights",
     "Replacement",
+    "Subject",
+    "Subjects",
     "SystemSampler",
     "Uniform",
     "WindowRandomizedResponse",
@@ -53,4 +69,6 @@ __all__ = [
     "json_epsilon",
     "make_mechanism",
     "picture_statement",
+    "seal",
+    "unseal",
 ]

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lreorg_fast.errors import BudgetExceeded, ConfigError, PrivacyError
-from lreorg_fast.files import atomic_file
+from lreorg_fast.files import atomic_file, parse_json, read_bounded
 from lreorg_fast.privacy.replacement import Replacement
 
-_FORMAT = "lreorg-ledger"
+LEDGER_FORMAT = "lreorg-ledger"
 _VERSION = 1
-_MAX_FILE_BYTES = 64 << 20
+MAX_LEDGER_BYTES = 64 << 20
 # Totals are kept in decimal, from the shortest text of each epsilon, so that three times 0.1 fits
 # a budget of 0.3; where digits run out, sums round up, never down.
 _SUM = Context(prec=60, rounding=ROUND_UP)
@@ -196,15 +196,15 @@ class Ledger:
     def save(self, path: str | Path) -> None:
         """Write the budget and the totals as JSON; held draws are never written.
 
-        An earlier file of that name is replaced in one step. Processes that share a file must not
-        save at the same time: the last one wins.
+        An earlier file of that name is replaced in one step. Processes that share a file use
+        :class:`lreorg_fast.privacy.LedgerFile`: here the last one wins.
 
         Raises:
             OutputError: the file cannot be written.
         """
         with self._lock:
             content = {
-                "format": _FORMAT,
+                "format": LEDGER_FORMAT,
                 "version": _VERSION,
                 "budget": None if self._budget is None else str(self._budget),
                 "totals": {track: str(total) for track, total in self._totals.items()},
@@ -221,12 +221,9 @@ class Ledger:
                 that cannot be read is not an empty ledger.
         """
         try:
-            with Path(path).open("rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
-            if len(data) > _MAX_FILE_BYTES:
-                raise ValueError("too large")
-            budget, totals = _parsed(json.loads(data.decode("utf-8"), object_pairs_hook=_unique))
-        except (OSError, ValueError, RecursionError, DecimalException) as error:
+            content = parse_json(read_bounded(path, MAX_LEDGER_BYTES))
+            budget, totals = parsed_ledger(content, _VERSION)
+        except (OSError, ValueError, DecimalException) as error:
             raise PrivacyError(
                 f"ledger '{path}' cannot be read as a version {_VERSION} ledger, and what it "
                 "counted cannot be guessed; restore it from a copy"
@@ -266,20 +263,18 @@ def _track_key(track: object) -> str:
     return str(track)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # json keeps the last of two equal keys, which could hide a larger total.
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a field is given twice")
-    return dict(pairs)
+def parsed_ledger(
+    content: Any, version: int, *others: str
+) -> tuple[Decimal | None, dict[str, Decimal]]:
+    """Budget and totals of a parsed file; ValueError or DecimalException for anything odd.
 
-
-def _parsed(content: Any) -> tuple[Decimal | None, dict[str, Decimal]]:
-    """Budget and totals of a parsed file; ValueError or DecimalException for anything odd."""
+    ``others`` are further fields that must be there; they are not looked at.
+    """
     if (
         not isinstance(content, dict)
-        or set(content) != {"format", "version", "budget", "totals"}
-        or content["format"] != _FORMAT
-        or content["version"] != _VERSION
+        or set(content) != {"format", "version", "budget", "totals", *others}
+        or content["format"] != LEDGER_FORMAT
+        or content["version"] != version
         or not isinstance(content["totals"], dict)
     ):
         raise ValueError("not a ledger")

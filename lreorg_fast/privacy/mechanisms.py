@@ -17,7 +17,7 @@ import numpy as np
 
 from lreorg_fast.errors import ConfigError, PrivacyError
 from lreorg_fast.privacy.arrays import Float64Array, as_float64, checked_count
-from lreorg_fast.privacy.randomness import INSECURE_GUARANTEE, Sampler, checked_sampler
+from lreorg_fast.privacy.randomness import Sampler, checked_sampler
 
 DEFAULT_EPSILON = 1.0
 """Epsilon per person per release where the caller gives none."""
@@ -36,13 +36,20 @@ class Mechanism(ABC):
     Attributes:
         name: key in :data:`lreorg_fast.privacy.MECHANISMS`.
         promise: one sentence, what the mechanism gives when drawn from the system's generator.
+        ignores_face: the draw does not depend on the face, so a pseudonym's key may repeat it.
     """
 
     name: ClassVar[str]
     promise: ClassVar[str]
+    ignores_face: ClassVar[bool] = False
 
     def __init__(self, sampler: Sampler | None) -> None:
         self._sampler = checked_sampler(sampler)
+        if self._sampler.repeats and not self.ignores_face:
+            raise ConfigError(
+                f"mechanism '{self.name}' looks at the face, so a pseudonym must not repeat its "
+                "draw; use the mechanism 'uniform' with pseudonyms, and no rule 'randomized'"
+            )
 
     @property
     def sampler(self) -> Sampler:
@@ -62,7 +69,7 @@ class Mechanism(ABC):
     @property
     def guarantee(self) -> str:
         """One sentence: what a draw guarantees, or that it guarantees nothing."""
-        return self.promise if self._sampler.secure else INSECURE_GUARANTEE
+        return self._sampler.guarantee or self.promise
 
 
 class GroupMechanism(Mechanism):
@@ -197,6 +204,7 @@ class Uniform(GroupMechanism):
 
     name = "uniform"
     promise = "epsilon = 0: the group does not depend on the face"
+    ignores_face = True
 
     def __init__(self, num_groups: int, sampler: Sampler | None = None) -> None:
         super().__init__(num_groups, sampler)

@@ -14,6 +14,7 @@ from lreorg_fast.privacy.mechanisms import (
     WindowRandomizedResponse,
 )
 from lreorg_fast.privacy.randomness import Sampler
+from lreorg_fast.privacy.rank_weights import RankWeights
 
 DEFAULT_MECHANISM = "window-rr"
 
@@ -50,6 +51,7 @@ MECHANISMS: dict[str, MechanismEntry] = {
         False,
         lambda _e, groups, _w, sampler: Uniform(groups, sampler),
     ),
+    RankWeights.name: MechanismEntry(RankWeights.promise, True, True, True, RankWeights.around),
     PaperWindow.name: MechanismEntry(PaperWindow.promise, False, True, True, PaperWindow),
     KAnonymityFarthest.name: MechanismEntry(
         KAnonymityFarthest.promise,

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from lreorg_fast.media.muxing import (
 )
 from lreorg_fast.media.segments import Segment
 from lreorg_fast.media.video import VideoReader, container_of
+from lreorg_fast.privacy import LedgerFile
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 from lreorg_fast.video.checkpoint import (
     Checkpoint,
@@ -97,7 +99,9 @@ def anonymize_video(
     whole, after it was read back, or not at all.
 
     Args:
-        anonymizer: networks and ledger; None is enough for ``pixelate`` and ``fill``.
+        anonymizer: networks and ledger; None is enough for ``pixelate`` and ``fill``. A
+            :class:`lreorg_fast.privacy.LedgerFile` counts each person of the video by the file's
+            content and the person's number, so the same video pays again in a later run.
         detector: see :func:`lreorg_fast.faces.detection.load_detector`.
         source: one local video file; its content decides, not its name.
         target: the result; its suffix decides the container. None is :func:`default_target`.
@@ -122,7 +126,7 @@ def anonymize_video(
     check_target(place, overwrite)
     if os.path.realpath(place) == os.path.realpath(source):
         raise OutputError(f"the output '{place}' is the source; name another file")
-    work = Checkpoint(place, run.identity(), resume, overwrite)
+    work = Checkpoint(place, run.identity(), resume, overwrite, run.label)
     try:
         report = run.do(work, overwrite)
     except (KeyboardInterrupt, OutputError):
@@ -173,11 +177,25 @@ class _Run:
 
         return CalmLatents(cutoff)
 
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of the source."""
+        return fingerprint(self.source)
+
+    @cached_property
+    def label(self) -> str | None:
+        """Under which a ledger file counts this content in every run, so that it pays again."""
+        ledger = None if self.anonymizer is None else self.anonymizer.ledger
+        if not isinstance(ledger, LedgerFile):
+            return None
+        return ledger.track_of("video", self.content.encode())
+
     def identity(self) -> dict[str, Any]:
         """What an interrupted run must have in common with the one that goes on."""
         bundle = self.anonymizer.bundle.manifest if self.anonymizer is not None else None
         return {
-            "source": fingerprint(self.source),
+            "source": self.content,
+            "ledger": self.label,  # one that did not count the draws so far must not go on
             "version": lreorg_fast.__version__,
             "method": asdict(self.pictures),
             "settings": plain(replace(self.settings, hwaccel=None)),

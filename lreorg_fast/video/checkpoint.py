@@ -77,6 +77,7 @@ class Checkpoint:
         identity: what must be the same for a run to go on: source, settings, bundle.
         resume: go on with what is there; without it an earlier folder is an error.
         restart: throw an earlier folder away.
+        label: under which a new run is counted; None makes a random one.
 
     Raises:
         OutputError: the folder is in the way or cannot be made.
@@ -84,7 +85,12 @@ class Checkpoint:
     """
 
     def __init__(
-        self, target: Path, identity: Mapping[str, Any], resume: bool, restart: bool
+        self,
+        target: Path,
+        identity: Mapping[str, Any],
+        resume: bool,
+        restart: bool,
+        label: str | None = None,
     ) -> None:
         self.folder = target.with_name(f".{target.name}.lreorg-work")
         identity = json.loads(json.dumps(identity, sort_keys=True))
@@ -93,7 +99,7 @@ class Checkpoint:
         if self.folder.is_symlink() or os.path.lexists(self.folder):
             self.label = self._reopened(identity, resume)
         else:
-            self.label = f"video-{os.urandom(4).hex()}"
+            self.label = label or f"video-{os.urandom(4).hex()}"
             self._make(identity)
 
     def remove(self) -> None:

@@ -98,9 +98,13 @@ def test_two_runs_draw_afresh(run, face: Path, bundle: Path, tmp_path: Path) -> 
     assert len(made) > 1
 
 
-def test_an_insecure_environment_changes_nothing(report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LREORG_INSECURE_TEST", "1")
-    assert report()["files"][0]["epsilon"] == 1
+def test_an_insecure_environment_is_refused(run, face: Path, bundle: Path, tmp_path: Path) -> None:
+    result = run(
+        *("anonymize", face, "-o", tmp_path / "out", "--bundle", bundle), LREORG_INSECURE_TEST="1"
+    )
+    assert result.exit_code == 2
+    assert "LREORG_INSECURE_TEST is set" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_budget(report) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -318,7 +319,26 @@ BOMBS = {
     "large.webp": _webp(16_383, 16_383),
     "large.jpg": _jpeg(65_500, 65_500),
     "over_our_limit.jpg": _jpeg(6_330, 6_330),
+    "tall.jpg": _jpeg(1_000, 65_500),
+    "over_our_limit.bmp": _bmp(6_330, 6_330),
 }
+
+
+def test_there_are_ten_bombs() -> None:
+    assert len(BOMBS) >= 10
+
+
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    """Each claims more than 120 MB of pixels; the largest file is 10 kB of them."""
+    tracemalloc.start()
+    try:
+        for name, content in BOMBS.items():
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ImageError, match="too large"):
+                read_image(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", BOMBS)

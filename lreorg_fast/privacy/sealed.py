@@ -1,0 +1,254 @@
+"""Sealed originals: what brings a person back, for the holder of a private key and nobody else.
+
+A seal is a file beside an output. It is made with a public key, so the computer that anonymizes
+cannot open it again. Ephemeral X25519, HKDF-SHA256, AES-256-GCM; the associated data are the
+output's pixels, the track and the version, so that a seal fits the one output that it was made
+for. What was moved, exchanged or edited does not open, and a wrong key is an error, never a face.
+
+Anybody with the public key can make a seal: it says nothing about who made it. With a seal, data
+are pseudonymised, not anonymous. docs/privacy.md has the format.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lreorg_fast.errors import ConfigError, SealError
+from lreorg_fast.files import parse_json
+from lreorg_fast.privacy.keys import KEY_BYTES, PrivateKey, PublicKey, require_cryptography
+from lreorg_fast.privacy.subjects import picture_digest
+
+KINDS = {
+    "feature": "the original's key features: an approximate face, through the network's inverse",
+    "crop": "the original picture of the face, exactly",
+}
+"""Kind to what its holder gets back."""
+STATEMENT = (
+    "These outputs have seals: whoever holds the private key can bring people back. They are "
+    "pseudonymised, not anonymous."
+)
+MAX_SEAL_BYTES = 256 << 20
+
+_MAGIC, _VERSION = b"LREORGSL", 1
+_CODES = {"feature": 1, "crop": 2}
+_TRACK_BYTES = 64
+_HEADER = struct.Struct(f"<8sHH{_TRACK_BYTES}s{KEY_BYTES}s")
+_TAG_BYTES, _NONCE_BYTES = 16, 12
+_INFO = b"lreorg seal v1"
+_LENGTH = struct.Struct("<I")
+_BLOCK = 4096
+_LONGEST_NAME, _MOST_KEYWORDS, _MOST_ROWS = 100, 64, 64
+_MOST_NUMBERS = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """What is sealed, exactly one of two things.
+
+    Attributes:
+        features: hidden keyword, in the order of hiding, to the original's (rows, dim) float32.
+        crop: (H, W, 3) uint8 RGB, the picture that was anonymized.
+    """
+
+    features: Mapping[str, NDArray[np.float32]] | None = field(default=None, repr=False)
+    crop: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.features is None) == (self.crop is None):
+            raise ConfigError("an original holds either features or a crop; give one of them")
+        if self.features is not None:
+            _check_features(self.features)
+        if self.crop is not None and (
+            self.crop.dtype != np.uint8 or self.crop.ndim != 3 or self.crop.shape[2] != 3
+        ):
+            raise ConfigError("crop must be a picture (H, W, 3) of uint8")
+
+    @property
+    def kind(self) -> str:
+        """A key of :data:`KINDS`."""
+        return "crop" if self.features is None else "feature"
+
+
+def seal(original: Original, output: NDArray[np.uint8], track: str, recipient: PublicKey) -> bytes:
+    """Seal what brings the person behind ``output`` back.
+
+    Args:
+        original: what is sealed.
+        output: (H, W, 3) uint8, the anonymized picture as it will be read again.
+        track: name of the person-track, at most 64 bytes; it can be read without a key.
+        recipient: who will be able to open it.
+
+    Returns:
+        The seal. Its length tells kind, shapes and keywords, not content.
+
+    Raises:
+        ConfigError: a track that is too long.
+        SealError: the public key is none.
+        MissingExtra: without the extra ``seal``.
+    """
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    name = track.encode("utf-8")
+    if len(name) > _TRACK_BYTES or b"\0" in name:
+        raise ConfigError(
+            f"track has {len(name)} bytes, but a seal takes {_TRACK_BYTES} without NUL; shorten it"
+        )
+    ephemeral = X25519PrivateKey.generate()
+    public = ephemeral.public_key().public_bytes_raw()
+    header = _HEADER.pack(_MAGIC, _VERSION, _CODES[original.kind], name, public)
+    key, nonce = _derived(ephemeral, recipient, public, recipient.raw)
+    body = _packed(original)
+    return header + AESGCM(key).encrypt(nonce, body, header + picture_digest(output))
+
+
+def unseal(content: bytes, output: NDArray[np.uint8], key: PrivateKey) -> Original:
+    """Open a seal with the private key and the output that it was made for.
+
+    Raises:
+        SealError: damaged, made for another key or another output, or the output was edited.
+        MissingExtra: without the extra ``seal``.
+    """
+    require_cryptography()
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    _track, kind, ephemeral = _read_header(content)
+    header, rest = content[: _HEADER.size], content[_HEADER.size :]
+    private = X25519PrivateKey.from_private_bytes(key.raw)
+    derived, nonce = _derived(private, PublicKey(ephemeral), ephemeral, key.public.raw)
+    try:
+        body = AESGCM(derived).decrypt(nonce, rest, header + picture_digest(output))
+    except InvalidTag as error:
+        raise SealError(
+            "the seal does not open: it was made for another key or another output, or one of "
+            "them was changed; give the output as it was written, and the key that it was "
+            "sealed for"
+        ) from error
+    try:
+        # Anybody can seal anything for a public key, so what is inside is looked at as well.
+        return _unpacked(kind, body)
+    except (ValueError, TypeError, KeyError, ConfigError) as error:
+        raise SealError("the seal opens, but holds no original; it was made wrongly") from error
+
+
+def seal_track(content: bytes) -> str:
+    """The track of a seal, which needs no key and proves nothing; SealError if it is no seal."""
+    return _read_header(content)[0]
+
+
+def _derived(
+    private: Any, public: PublicKey, ephemeral: bytes, recipient: bytes
+) -> tuple[bytes, bytes]:
+    """Key and nonce. Both public keys take part, and no two seals share an ephemeral key, so that
+    the nonce is never used twice."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(public.raw))
+    except ValueError as error:  # a point of small order gives the same secret to everybody
+        raise SealError("the public key of the seal is none; it was made wrongly") from error
+    size = KEY_BYTES + _NONCE_BYTES
+    info = _INFO + ephemeral + recipient
+    derived = HKDF(algorithm=SHA256(), length=size, salt=None, info=info).derive(shared)
+    return derived[:KEY_BYTES], derived[KEY_BYTES:]
+
+
+def _read_header(content: bytes) -> tuple[str, str, bytes]:
+    body = len(content) - _HEADER.size - _TAG_BYTES
+    if body <= 0 or body % _BLOCK or len(content) > MAX_SEAL_BYTES:
+        raise SealError(f"a file of {len(content)} bytes is no seal; give the one of the output")
+    magic, version, code, track, ephemeral = _HEADER.unpack_from(content)
+    kinds = {code: kind for kind, code in _CODES.items()}
+    if magic != _MAGIC or version != _VERSION or code not in kinds:
+        raise SealError(
+            f"the file is no seal of version {_VERSION}; give the one that was written beside the "
+            "output"
+        )
+    try:
+        return track.rstrip(b"\0").decode("utf-8"), kinds[code], ephemeral
+    except UnicodeDecodeError as error:
+        raise SealError("the seal names no track; it is damaged") from error
+
+
+# ---- what is inside
+
+
+def _packed(original: Original) -> bytes:
+    """A description, the numbers as they are (nothing is compressed), zeros up to a block."""
+    if original.features is not None:
+        arrays = {name: np.asarray(a, "<f4") for name, a in original.features.items()}
+        shapes = [[name, *array.shape] for name, array in arrays.items()]
+        numbers = b"".join(array.tobytes() for array in arrays.values())
+    else:
+        assert original.crop is not None
+        shapes = [["crop", *original.crop.shape]]
+        numbers = original.crop.tobytes()
+    description = json.dumps(shapes).encode()
+    body = _LENGTH.pack(len(description)) + description + numbers
+    return body + bytes(-len(body) % _BLOCK)
+
+
+def _unpacked(kind: str, body: bytes) -> Original:
+    """ValueError, TypeError, KeyError or ConfigError for anything odd."""
+    (size,) = _LENGTH.unpack_from(body)
+    start = _LENGTH.size + size
+    shapes = parse_json(body[_LENGTH.size : start])
+    arrays: dict[str, NDArray[Any]] = {}
+    item = np.dtype("<f4" if kind == "feature" else "u1")
+    axes = 2 if kind == "feature" else 3
+    if not isinstance(shapes, list) or not 0 < len(shapes) <= _MOST_KEYWORDS:
+        raise ValueError("not a list of arrays")
+    for name, *shape in shapes:
+        count = _count(shape, axes)
+        end = start + count * item.itemsize
+        if not isinstance(name, str) or name in arrays or end > len(body):
+            raise ValueError("an array without a name or without its numbers")
+        arrays[name] = np.frombuffer(body, item, count, start).reshape(shape).copy()
+        start = end
+    if len(body) - start >= _BLOCK or any(body[start:]):
+        raise ValueError("more than it says")
+    if kind == "feature":
+        return Original(features=arrays)
+    if set(arrays) != {"crop"}:
+        raise ValueError("not one crop")
+    return Original(crop=arrays["crop"])
+
+
+def _count(shape: list[Any], axes: int) -> int:
+    if len(shape) != axes or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError("not a shape")
+    count = 1
+    for n in shape:
+        count *= n
+    if count > MAX_SEAL_BYTES:
+        raise ValueError("too large")
+    return count
+
+
+def _check_features(features: Mapping[str, NDArray[np.float32]]) -> None:
+    if not 0 < len(features) <= _MOST_KEYWORDS:
+        raise ConfigError(f"features must be of 1 to {_MOST_KEYWORDS} keywords; give those hidden")
+    for name, array in features.items():
+        if (
+            not 0 < len(name) <= _LONGEST_NAME
+            or array.ndim != 2
+            or not 0 < array.shape[0] <= _MOST_ROWS
+            or array.size > _MOST_NUMBERS
+            or not np.isfinite(array).all()
+        ):
+            raise ConfigError(
+                f"features of a keyword must be (rows, dim) of finite numbers, at most "
+                f"{_MOST_ROWS} rows; give those of a recovery key"
+            )

@@ -1,0 +1,156 @@
+"""Seals beside outputs: written when a file is anonymized, opened when somebody restores it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lreorg_fast.errors import ConfigError, SealError
+from lreorg_fast.files import atomic_file, check_target, read_bounded
+from lreorg_fast.media import read_image
+from lreorg_fast.media.pictures import Picture
+from lreorg_fast.privacy.keys import PrivateKey, PublicKey, require_cryptography
+from lreorg_fast.privacy.randomness import INSECURE_GUARANTEE
+from lreorg_fast.privacy.sealed import KINDS, MAX_SEAL_BYTES, Original, seal, unseal
+from lreorg_fast.result import FaceResult, RecoveryKey
+
+if TYPE_CHECKING:
+    from lreorg_fast.pipeline import Anonymizer
+
+SUFFIX = ".seal"
+DEFAULT_KIND = "feature"
+
+
+def seal_path(output: str | os.PathLike[str]) -> Path:
+    """Where the seal of an output lies: beside it, with ``.seal`` added to its name."""
+    return Path(f"{os.fspath(output)}{SUFFIX}")
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """Writes a seal beside every output of a run.
+
+    Args:
+        recipient: public key of who may bring people back.
+        kind: a key of :data:`lreorg_fast.privacy.sealed.KINDS`.
+
+    Raises:
+        ConfigError: an unknown kind.
+        MissingExtra: without the extra ``seal``.
+    """
+
+    recipient: PublicKey
+    kind: str = DEFAULT_KIND
+
+    def __post_init__(self) -> None:
+        require_cryptography()
+        if self.kind not in KINDS:
+            raise ConfigError(
+                f"kind of seal is {self.kind!r}, but must be one of {', '.join(KINDS)}; choose one"
+            )
+
+    @property
+    def recovery(self) -> bool:
+        """The anonymizer must hand out recovery keys."""
+        return self.kind == "feature"
+
+    def check(self, output: Path, overwrite: bool) -> None:
+        """Before anything is drawn: OutputError if there is a seal that must stay."""
+        if output.parent.is_dir():
+            check_target(seal_path(output), overwrite)
+
+    def write(
+        self, output: Path, original: Picture, face: FaceResult, overwrite: bool = False
+    ) -> Path | None:
+        """Seal the original of a file that was written; None where nothing could bring it back.
+
+        The output is read again, because a lossy format changes pixels. If no seal can be
+        written, the output is taken away: what was asked for is a pair.
+
+        Args:
+            output: the written file.
+            original: (H, W, 3) uint8, what it was made from.
+            face: what became of it, with its recovery key for the kind ``feature``. A filled face
+                has features that fit no output, so it gets a seal of the kind ``crop`` only.
+            overwrite: replace an earlier seal.
+
+        Raises:
+            SealError: the draw is that of a test, which protects nobody.
+            OutputError, ConfigError: it cannot be written.
+        """
+        try:
+            content = self._sealed(output, original, face)
+            if content is None:
+                return None
+            target = seal_path(output)
+            with atomic_file(target, overwrite) as stream:
+                stream.write(content)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                output.unlink()
+            raise
+        return target
+
+    def _sealed(self, output: Path, original: Picture, face: FaceResult) -> bytes | None:
+        if INSECURE_GUARANTEE in face.guarantee.values():
+            raise SealError(
+                "nothing is sealed for a draw of InsecureTestSampler, whose seed repeats it; leave "
+                "the sampler out"
+            )
+        if self.kind == "crop":
+            found = Original(crop=original)
+        elif face.status == "filled" or face.recovery_key is None:
+            return None
+        else:
+            found = Original(features=face.recovery_key.features)
+        return seal(found, read_image(output), face.track, self.recipient)
+
+
+def restore_file(
+    output: str | os.PathLike[str],
+    key: PrivateKey,
+    anonymizer: Callable[[], Anonymizer],
+    seal_file: str | os.PathLike[str] | None = None,
+) -> tuple[Picture, str]:
+    """Bring the face of one output back.
+
+    Args:
+        output: the file, as it was written.
+        key: private key of the pair that it was sealed for.
+        anonymizer: makes the one with the bundle that made the output; called only for the kind
+            ``feature``.
+        seal_file: the seal; None is the one beside the output.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and the kind of the seal: ``crop`` is the original, ``feature`` an
+        approximation of it.
+
+    Raises:
+        SealError: no seal, or it does not belong to this output and key.
+        ImageError: the output is no picture.
+        ConfigError: the bundle knows other keywords.
+    """
+    path = seal_path(output) if seal_file is None else Path(seal_file)
+    picture = read_image(output)
+    try:
+        content = read_bounded(path, MAX_SEAL_BYTES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SealError(f"cannot read the seal '{path}': {reason}; put it beside the output") from (
+            error
+        )
+    original = unseal(content, picture, key)
+    if original.crop is not None:
+        return original.crop, original.kind
+    assert original.features is not None
+    network = anonymizer()
+    try:
+        return network.restore(picture, RecoveryKey(original.features)), original.kind
+    except (ConfigError, RuntimeError) as error:  # other keywords, or features of another size
+        raise SealError(
+            "the seal's features do not fit this bundle; give the one that made the output"
+        ) from error
