@@ -196,7 +196,12 @@ def test_stages_before_cdfnet_are_taken_from_a_bundle(made: Path, tmp_path: Path
         before, after = first.tensors(role), second.tensors(role)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before), role
-    assert second.manifest.recipe["stages"] == first.manifest.recipe["stages"]
+    earlier = [
+        [stage for stage in bundle.manifest.recipe["stages"] if stage["stage"] != "cdfnet"]
+        for bundle in (first, second)
+    ]
+    assert earlier[0] == earlier[1]
+    assert len(earlier[0]) == 7
     for name, value in first.manifest.calibration.items():
         # Matrices were rounded to bfloat16 before the second calibration, not before the first.
         assert second.manifest.calibration[name] == pytest.approx(value, abs=0.05), name

@@ -257,6 +257,9 @@ def test_ctrl_c_and_sigterm_finish_what_is_written(tmp_path: Path, number: int) 
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
+            # Whoever runs the tests in the background of a shell has SIGINT ignored, and so have
+            # their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stderr is not None
         for line in process.stderr:
