@@ -146,7 +146,7 @@ def test_a_person_per_folder_is_drawn_once(run, people: Path, bundle: Path, tmp_
     out = tmp_path / "out"
     result = run(
         *("anonymize", people.parent, "-o", out, "--bundle", bundle, "--json"),
-        *("--person-per-folder", "--budget", 1),
+        *("--person-per-folder", "--budget", 1, "--faces", "aligned"),
     )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
