@@ -149,7 +149,7 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
     anonymizer, detector, scene, attributes = make_scene(choices, given)
     settings = _settings(options)
     if settings.streams.audio == "keep" and not run.quiet:
-        say("the sound of a video is kept, and a voice identifies: --audio drop removes it")
+        say("sound is kept where there is some, and a voice identifies: --audio drop removes it")
     reports: list[VideoReport] = []
     for source, target in zip(run.inputs, targets, strict=True):
         with _Stages(visible=not run.quiet) as stages:
