@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,7 +183,10 @@ def test_tcp_and_its_reader() -> None:
 
     def read() -> None:
         source = open_source(url.split("?")[0], SourceOptions())
-        for _ in range(10_000):
+        # Until the sink's process listens, which takes it seconds on a busy machine. Who listens
+        # waits without an end, so giving up early would hang the test.
+        end = time.monotonic() + 10 * WAIT
+        while time.monotonic() < end:
             try:
                 found.extend(round(float(p.mean()) / 20) - 1 for p, _ in source.frames())
                 return
