@@ -19,7 +19,7 @@ EXIT_UNEXPECTED = 3
 EXIT_INTERRUPTED = 130
 
 _NUMBER = re.compile(r"(-?\d+(\.\d+)?(e-?\d+)?|inf)?")  # or nothing
-_CELL_WIDTH = 200  # where stdout is a file or a pipe, nothing is cut
+_CELL_WIDTH = 10_000  # where stdout is a file or a pipe, nothing is cut or folded
 
 
 def shown(text: object) -> str:
