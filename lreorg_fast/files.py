@@ -39,6 +39,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder for results and those above it; one that exists is kept.
+
+    Raises:
+        OutputError: it cannot be created, or a file stands in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot create the folder '{folder}': {error.strerror or error}; choose another output"
+        ) from error
+
+
 def check_target(path: Path, overwrite: bool) -> None:
     """Refuse a target that cannot or must not be written.
 

@@ -27,7 +27,7 @@ from lreorg_fast.batch.work import (
     describe_settings,
 )
 from lreorg_fast.errors import ConfigError, LReorgError, OutputError
-from lreorg_fast.files import atomic_file, check_target
+from lreorg_fast.files import atomic_file, check_target, make_folder
 from lreorg_fast.log import logger
 from lreorg_fast.media import OutputPlan, Skipped, plan_outputs, read_image, write_image
 from lreorg_fast.media.images import ENCODERS
@@ -228,7 +228,7 @@ class _Run:
             return FileEntry(str(source), outcome.status, outcome.reason, **details)
         try:
             # As late as possible: a picture that is refused leaves no empty folder behind.
-            _make_folder(target.parent)
+            make_folder(target.parent)
             write_image(target, outcome.image, self.overwrite)
             if self.work.sealer is not None and outcome.face is not None:
                 sealed = self.work.sealer.write(target, picture, outcome.face, self.overwrite)
@@ -278,7 +278,7 @@ def _check_output(output: PathLike | None) -> None:
 
 def _prepare_report(report: Path, plan: OutputPlan, overwrite: bool) -> None:
     """Make sure that the report can be written before hours are spent on what it is about."""
-    _make_folder(report.parent)
+    make_folder(report.parent)
     check_target(report, overwrite)
     place = os.path.realpath(report)
     for path in (path for pair in plan for path in pair):
@@ -287,12 +287,3 @@ def _prepare_report(report: Path, plan: OutputPlan, overwrite: bool) -> None:
                 f"the report '{report}' would have the name of a picture of this run; choose "
                 "another name"
             )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot create the folder '{folder}': {error.strerror or error}; choose another output"
-        ) from error

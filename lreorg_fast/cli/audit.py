@@ -118,17 +118,11 @@ def _row(found: Finding) -> tuple[object, ...]:
 
 def _report_files(folder: Path | None, force: bool) -> tuple[Path, ...]:
     """Where the reports go, checked before anything is measured."""
-    from lreorg_fast.errors import OutputError
-    from lreorg_fast.files import check_target
+    from lreorg_fast.files import check_target, make_folder
 
     if folder is None:
         return ()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot create the folder '{folder}': {error.strerror or error}; choose another output"
-        ) from error
+    make_folder(folder)
     paths = (folder / "audit.json", folder / "audit.md")
     for path in paths:
         check_target(path, force)

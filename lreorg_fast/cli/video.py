@@ -201,10 +201,9 @@ def _targets(run: Run) -> list[Path]:
     names = [default_target(source).name.replace("_anonymized", "", 1) for source in run.inputs]
     if len({name.casefold() for name in names}) < len(names):
         raise ConfigError("two of the videos have one name; do them in runs of their own")
-    try:
-        run.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot create the folder '{run.output}': {error.strerror}") from error
+    from lreorg_fast.files import make_folder
+
+    make_folder(run.output)
     return [run.output / name for name in names]
 
 

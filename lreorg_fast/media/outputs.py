@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lreorg_fast.errors import ConfigError, OutputError
+from lreorg_fast.files import make_folder
 from lreorg_fast.media.images import ENCODERS
 
 _LONGEST_NAME = 255  # bytes, on every common file system
@@ -56,12 +57,7 @@ class OutputPlan:
             OutputError: a folder cannot be created, or a file stands in its place.
         """
         for folder in sorted({target.parent for _, target in self.pairs}):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"cannot create the folder '{folder}': {error.strerror or error}"
-                ) from error
+            make_folder(folder)
 
 
 def plan_outputs(
