@@ -22,7 +22,7 @@ from torch import Tensor
 from lreorg_fast.audit.claims import FEW_DRAWS, Claim
 from lreorg_fast.audit.report import Finding
 from lreorg_fast.audit.statistics import Counts, one_run_lower_bound
-from lreorg_fast.audit.tables import Pair, Step, audited_bound, honestly
+from lreorg_fast.audit.tables import Pair, Step, audited_bound, bound_finding, honestly
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.media.pictures import Picture, resized
 from lreorg_fast.models.pixels import to_pictures, to_tensor
@@ -146,17 +146,8 @@ def end_to_end(
 
     for claim in (replace(claim, draws=draws) for claim in claims):
         bound = audited_bound(claim, pairs, drawer, step)
-        yield Finding(
-            layer=4,
-            name=claim.name,
-            claimed=claim.epsilon,
-            honest=claim.honest,
-            measured=bound,
-            what="lower bound on epsilon",
-            sample=f"{draws:,} draws a side, {len(pairs)} pairs of people",
-            as_expected=None,
-            note=note,
-        )
+        sample = f"{draws:,} draws a side, {len(pairs)} pairs of people"
+        yield bound_finding(4, claim, bound, sample, judged=False, note=note)
 
 
 def _pairs(distances: Float64Array) -> list[Pair]:
@@ -197,16 +188,8 @@ def one_run(attacker: Attacker, claims: Sequence[Claim], step: Step) -> Iterator
         correct = int(((evidence > 0) == coins)[confident].sum())
         bound = one_run_lower_bound(correct, len(confident))
         step(1)
-        yield Finding(
-            layer=5,
-            name=claim.name,
-            claimed=claim.epsilon,
-            honest=claim.honest,
-            measured=bound,
-            what="lower bound on epsilon",
-            sample=f"{people} people, {correct} of {len(confident)} guesses right",
-            as_expected=(bound <= claim.epsilon) == claim.honest,
-        )
+        sample = f"{people} people, {correct} of {len(confident)} guesses right"
+        yield bound_finding(5, claim, bound, sample)
 
 
 def _evidence(claim: Claim, distances: Float64Array, group: int, error: float) -> float:
