@@ -16,7 +16,7 @@ import lreorg_fast as lf
 from bench.gpu.channel import Channel, Context, WrongResult
 from bench.gpu.variants import capture
 from bench.trt.measure import exact_products, relative_error
-from bench.trt.networks import Networks
+from bench.trt.networks import Networks, prepared
 from lreorg_fast.errors import BackendUnavailable, ConfigError, LReorgError
 from lreorg_fast.export import trt
 from lreorg_fast.export.trt_identity import Identity, read_identity, write_engine
@@ -35,12 +35,7 @@ def check(context: Context, channel: Channel, networks: Networks | None = None) 
     Args:
         networks: replace the full-size ones, for tests.
     """
-    if context.device == "cuda":
-        channel.check_device = torch.cuda.synchronize
-    folder = context.work / "engines"
-    folder.mkdir(parents=True, exist_ok=True)
-    if networks is None:
-        networks = Networks.full_size(folder, context.device)
+    folder, networks = prepared(context, channel, networks)
     passed: list[str] = []
     for plugin in ("auto", "never"):
         fixture = channel.attempt(

@@ -15,7 +15,7 @@ from torch import Tensor
 import lreorg_fast as lf
 from bench.gpu.channel import Channel, Context, WrongResult
 from bench.gpu.timing import COLD, WARM, Call, Clock, by_turns
-from bench.trt.networks import Networks
+from bench.trt.networks import Networks, prepared
 from bench.trt.requirements import CUDA_PROVIDER
 from lreorg_fast.export import trt_runtime
 
@@ -59,12 +59,7 @@ def measure(
     Args:
         networks: replace the full-size ones, for tests.
     """
-    if context.device == "cuda":
-        channel.check_device = torch.cuda.synchronize
-    folder = context.work / "engines"
-    folder.mkdir(parents=True, exist_ok=True)
-    if networks is None:
-        networks = Networks.full_size(folder, context.device)
+    folder, networks = prepared(context, channel, networks)
     built = build(stage, folder, channel, networks)
     clock = Clock(context.device, _FLUSH_BYTES)
     cases: list[dict[str, Any]] = list(context.kept.get("cases", []))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.gpu.channel import Channel, Context
 from bench.gpu.variants import AUTOTUNE, Call, capture, compile_blocks
 from bench.onnx_check import full_size_bundle, random_networks
 from lreorg_fast.keywords import DEFAULT_KEEP
@@ -135,3 +136,19 @@ class Networks:
         f = feature.to(dtype)[:, None].expand(latent.shape).flatten(0, 1)
         made: Tensor = net.reorganize(s, keywords, {IDENTITY: f}, DEFAULT_KEEP)
         return made.reshape(latent.shape).float()
+
+
+def prepared(
+    context: Context, channel: Channel, networks: Networks | None
+) -> tuple[Path, Networks]:
+    """Folder of the engines, and the networks of a stage: the full-size ones where none are given.
+
+    Every step of ``channel`` waits for the device from here on, where there is one.
+    """
+    if context.device == "cuda":
+        channel.check_device = torch.cuda.synchronize
+    folder = context.work / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    if networks is None:
+        networks = Networks.full_size(folder, context.device)
+    return folder, networks
