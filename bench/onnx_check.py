@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import lreorg_fast as lf
+from bench.full_size import full_size_bundle, random_networks
 from bench.machine import describe
 from bench.markdown import table, write_results
-from lreorg_fast.assembly import network_part
 from lreorg_fast.keywords import DEFAULT_KEEP, KEYWORDS
-from lreorg_fast.models import E4EConfig, E4EEncoder, StyleGAN2Config, StyleGAN2Generator
 from lreorg_fast.models.inference import prepare_encoder, prepare_generator
-from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
 from lreorg_fast.weights.bundle import Bundle
 
 GIB = 2**30
@@ -43,42 +41,6 @@ class Stage:
     reference: Run
     own: Mapping[str, Run]
     exports: Mapping[str, Mapping[str, Any]]
-
-
-def random_networks() -> dict[str, nn.Module]:
-    """Full size; statistics and strengths that make every part matter."""
-    torch.manual_seed(0)
-    encoder, generator = E4EEncoder(E4EConfig(num_ws=14)), StyleGAN2Generator(StyleGAN2Config())
-    net = lf.CDFNet(lf.CDFNetConfig())
-    with torch.no_grad():
-        for part in encoder.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                part.running_mean.normal_(0, 0.3)
-                part.running_var.uniform_(0.5, 1.5)
-        for layer in (generator.conv1, *generator.convs):
-            layer.noise.weight.fill_(0.1)
-            layer.activate.bias.normal_(0, 0.1)
-        for parameter in net.parameters():  # larger ones double the latents with every block
-            parameter.normal_(std=0.1 / parameter.shape[1] ** 0.5 if parameter.dim() == 2 else 0.02)
-    networks = {"encoder": encoder, "generator": generator, "cdfnet": net}
-    return {role: network.eval().requires_grad_(False) for role, network in networks.items()}
-
-
-def full_size_bundle(folder: Path, networks: Mapping[str, Any]) -> Bundle:
-    parts = {role: network_part(role, network) for role, network in networks.items()}
-    width = networks["cdfnet"].config.cond_dim
-    features = {f"keyword.{name}": torch.nn.functional.normalize(torch.randn(width), dim=0)
-                for name in KEYWORDS}  # fmt: skip
-    parts["tables"] = (Part("tables", "tables.safetensors"), features)
-    manifest = BundleManifest(
-        name="full size, random",
-        license="Apache-2.0",
-        domain=Domain("noise", 256, "random networks, for measuring"),
-        parts={role: part for role, (part, _) in parts.items()},
-        keywords=tuple(KEYWORDS.values()),
-        calibration={},
-    )
-    return write_bundle(folder, manifest, {part.file: state for part, state in parts.values()})
 
 
 def stages(networks: Mapping[str, Any], bundle: Bundle, batch: int) -> list[Stage]:

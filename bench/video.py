@@ -6,7 +6,11 @@ stages are timed one after another on one frame at a time, each without those in
 the same clip runs through :class:`lreorg_fast.live.session.LiveSession`, whose threads overlap
 reading, processing and writing. A last run shows what memory does over many small frames.
 
-The goal beside the shares: everything but encoder (E) and generator (G) under 15% of the time.
+The goal beside the shares: everything but encoder (E) and generator (G) under 15% of the time. It
+depends on how large E and G are: the demo's draw 64 pixels with a few million multiplications,
+``--networks full-size`` takes random ones in the shapes of the public FFHQ-256 networks (e4e,
+StyleGAN2-256, CDFNet 512, IR-SE50), whose limits of verification are loosened so that every face
+goes the whole way, as a photograph's does.
 Writes ``bench/results/<name>.json`` and ``.md``.
 """
 
@@ -29,6 +33,7 @@ import numpy as np
 import torch
 
 import lreorg_fast as lf
+from bench.full_size import accepting_bundle
 from bench.machine import describe
 from bench.markdown import table, write_results
 from lreorg_fast.avatars.renderer import render
@@ -54,14 +59,23 @@ STAGES = (
     *("blend", "hold", "encode out", "other"),
 )
 RATE = 30.0
+NETWORKS = {
+    "demo": "demo bundle (64 px)",
+    "full-size": "random networks in the shapes of e4e, StyleGAN2-256, CDFNet 512 and IR-SE50",
+}
+# Of the stages. The processor's time of all threads does not depend on neighbours; with one thread
+# it is what a free machine would take.
+CLOCKS = {"wall": "perf_counter", "cpu": "process_time"}
+_LEAST_MEMORY_FRAMES = 10
 _MIB = 2**20
 
 
 class Stages:
     """Seconds by stage; a stage that is entered inside of another one stops the other's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: str = "wall") -> None:
         self.seconds: Counter[str] = Counter()
+        self._clock = clock
         self._open: list[str] = []
         self._since = 0.0
 
@@ -86,7 +100,7 @@ class Stages:
         return call
 
     def _turn(self) -> None:
-        now = time.perf_counter()
+        now = getattr(time, CLOCKS[self._clock])()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now
@@ -131,7 +145,7 @@ def timed_parts(anonymizer: lf.Anonymizer, stages: Stages) -> Iterator[None]:
         (type(anonymizer.engine), "reorganize", "reorganize"),
         (type(anonymizer.engine), "disentangle", "reorganize"),
         (verification, "refusals", "verify"),
-        (verification, "similarity", "verify"),
+        (verification, "features", "verify"),
         (verification, "failures", "verify"),
         (verification, "resembling", "verify"),
         (reorganize, "cut_faces", "align"),
@@ -149,10 +163,12 @@ def timed_parts(anonymizer: lf.Anonymizer, stages: Stages) -> Iterator[None]:
         yield
 
 
-def measure(scene: SceneAnonymizer, source: Path, frames: int, warm: int) -> dict[str, Any]:
+def measure(
+    scene: SceneAnonymizer, source: Path, frames: int, warm: int, clock: str = "wall"
+) -> dict[str, Any]:
     """One clip, frame by frame, and then in threads."""
     assert scene.anonymizer is not None
-    stages = Stages()
+    stages = Stages(clock)
     opened = open_source(str(source), SourceOptions())
     tracker = default_tracker(scene, 2.0, RATE)
     tracker_update = stages.timed("track", tracker.update)
@@ -209,7 +225,10 @@ class _Marks:
 
 
 def memory(frames: int) -> dict[str, Any]:
-    """Resident memory of a live run over many small frames, H.264 to a pipe, at ten points."""
+    """Resident memory of a live run over at least 10 small frames, H.264 to a pipe, at ten points.
+
+    More points where ``frames`` is not a multiple of ten.
+    """
     size = (96, 64)
 
     class Pictures:
@@ -265,15 +284,22 @@ def report(results: dict[str, Any]) -> str:
             ]
         )
     heads = ["clip", "fps", "fps in threads", *STAGES, f"all but E and G (goal {GOAL:.0%})"]
-    grown = results["memory"]
     machine = results["machine"]
     return (
-        f"Milliseconds per frame. {machine['cpu']}, {machine['cores']} cores, "
-        f"{results['threads']} thread(s) of torch, load {machine['load_average'][0]:.1f} when it "
-        f"began; {results['frames']} frames per clip after {results['warm']}; demo bundle (64 px). "
-        "Not yet run on a GPU.\n\n"
-        f"{table(heads, rows)}\n\n"
-        f"Memory of a live run over {grown['frames']} frames of 96 x 64: "
+        f"Milliseconds per frame ({results['clock']} clock). {machine['cpu']}, "
+        f"{machine['cores']} cores, {results['threads']} thread(s), load "
+        f"{machine['load_average'][0]:.1f} when it "
+        f"began; {results['frames']} frames per clip after {results['warm']}; "
+        f"{NETWORKS[results['networks']]}. Not yet run on a GPU.\n\n"
+        f"{table(heads, rows)}\n{_memory_line(results['memory'])}"
+    )
+
+
+def _memory_line(grown: dict[str, Any] | None) -> str:
+    if grown is None:
+        return ""
+    return (
+        f"\nMemory of a live run over {grown['frames']} frames of 96 x 64: "
         f"{', '.join(f'{point:.0f}' for point in grown['resident_mib'])} MiB resident at each "
         f"tenth; {grown['growth_mib_after_the_first_tenth']:+.2f} MiB after the first.\n"
     )
@@ -286,35 +312,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", nargs="+", type=int, default=list(FACES))
     parser.add_argument("--frames", type=int, default=30, help="timed per clip")
     parser.add_argument("--warm", type=int, default=3, help="frames before them")
-    parser.add_argument("--memory-frames", type=int, default=10_000)
+    parser.add_argument("--networks", choices=NETWORKS, default="demo")
+    parser.add_argument(
+        "--memory-frames", type=int, default=10_000, help="0: memory is not measured"
+    )
     parser.add_argument("--longest-side", type=int, help="of the detector; every pixel if left out")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of the stages")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="of torch and the detector"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent / "results" / "video_cpu"
     )
     options = parser.parse_args(arguments)
+    if 0 < options.memory_frames < _LEAST_MEMORY_FRAMES:
+        parser.error(f"--memory-frames must be 0 or at least {_LEAST_MEMORY_FRAMES}")
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {
         "machine": describe(),
         "threads": options.threads,
         "frames": options.frames,
         "warm": options.warm,
+        "clock": options.clock,
         "longest_side": options.longest_side,
+        "networks": options.networks,
         "goal": GOAL,
-        "memory": memory(options.memory_frames),
+        "memory": memory(options.memory_frames) if options.memory_frames else None,
         "cases": {},
     }
-    detector = load_detector(longest_side=options.longest_side)
-    for size in options.sizes:
-        for faces in options.faces:
-            scene = SceneAnonymizer(lf.Anonymizer.load(), detector, SceneSettings())
-            with tempfile.TemporaryDirectory(prefix="lreorg-bench-") as folder:
-                source = Path(folder) / "in.mp4"
+    detector = load_detector(longest_side=options.longest_side, threads=options.threads)
+    with tempfile.TemporaryDirectory(prefix="lreorg-bench-") as name:
+        folder = Path(name)
+        bundle: str | Path = options.networks
+        if options.networks == "full-size":
+            bundle = accepting_bundle(folder / "bundle")
+        for size in options.sizes:
+            for faces in options.faces:
+                scene = SceneAnonymizer(lf.Anonymizer.load(bundle), detector, SceneSettings())
+                source = folder / "in.mp4"
                 frames = options.warm + options.frames
                 write(source, clip(SIZES[size], faces, frames), SIZES[size])
-                found = measure(scene, source, options.frames, options.warm)
-            results["cases"][f"{size}, {faces} faces"] = found
-            write_results(options.output, results, report(results))
+                found = measure(scene, source, options.frames, options.warm, options.clock)
+                results["cases"][f"{size}, {faces} faces"] = found
+                write_results(options.output, results, report(results))
     print(report(results))
 
 

@@ -10,10 +10,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lreorg_fast.cdfnet import Engine
@@ -68,6 +69,7 @@ class _Face:
     reason: str | None = None
     replacements: dict[str, Replacement] | None = None
     key: RecoveryKey | None = None
+    features: Tensor | None = None  # the recognizer's, of the original
     similarity: float | None = None
     output: Tensor | None = None
 
@@ -404,8 +406,11 @@ class Anonymizer:
         """Latents of all faces; those outside of the bundle's domain are given up."""
         s0 = self.encoder(self._batch(face.seen for face in faces))
         pictures = self._batch(face.original for face in faces)
-        reasons = self.verification.refusals(pictures, s0, self.generator.synthesis(s0))
-        for face, reason in zip(faces, reasons, strict=True):
+        features = self.verification.features(pictures)
+        back = self.generator.synthesis(s0)
+        reasons = self.verification.refusals(pictures, s0, back, features)
+        for face, own, reason in zip(faces, features, reasons, strict=True):
+            face.features = own
             if reason is not None:
                 _give_up(face, reason)
         return torch.where(torch.isfinite(s0), s0, 0.0)
@@ -454,9 +459,11 @@ class Anonymizer:
 
     def _verify(self, faces: list[_Face], made: Tensor, settings: ResolvedSettings) -> None:
         """Release a face only if it is one, and, where identity is hidden, not the same one."""
-        originals = self._batch(face.original for face in faces)
-        similarity = self.verification.similarity(made, originals)
-        reasons = self.verification.failures(made, similarity, IDENTITY in settings.hide)
+        originals = torch.stack([cast(Tensor, face.features) for face in faces])
+        features = self.verification.features(made)
+        similarity = F.cosine_similarity(features, originals)
+        hides = IDENTITY in settings.hide
+        reasons = self.verification.failures(made, features, similarity, hides)
         for face, found, reason, picture in zip(faces, similarity, reasons, made, strict=True):
             face.similarity = float(found)
             if reason is None:

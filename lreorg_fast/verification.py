@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lreorg_fast.models.inference import inference_backbone
 from lreorg_fast.models.views import encoded, recognized, squared_error
 from lreorg_fast.weights.bundle import Bundle
 
@@ -31,24 +32,27 @@ class Evidence(Protocol):
     NaN and infinity anywhere make it False.
     """
 
-    def of_originals(self, pictures: Tensor, back: Tensor) -> Tensor:
-        """``back``: what encoder and generator make of ``pictures``."""
+    def of_originals(self, pictures: Tensor, back: Tensor, features: Tensor) -> Tensor:
+        """``back``: what encoder and generator make of ``pictures``.
 
-    def of_results(self, made: Tensor) -> Tensor:
-        """``made``: by the generator, from a reorganized latent."""
+        ``features``: the recognizer's of ``pictures``, which is not asked twice.
+        """
+
+    def of_results(self, made: Tensor, features: Tensor) -> Tensor:
+        """``made``: by the generator, from a reorganized latent; ``features`` as above."""
 
 
 class FaceLogit:
     """The bundle's own detector: the last output of its attribute network."""
 
-    def __init__(self, detector: nn.Module, limit: float) -> None:
+    def __init__(self, detector: Any, limit: float) -> None:
         self.detector = detector
         self._limit = limit
 
-    def of_originals(self, pictures: Tensor, back: Tensor) -> Tensor:
-        return self.of_results(pictures)
+    def of_originals(self, pictures: Tensor, back: Tensor, features: Tensor) -> Tensor:
+        return self.of_results(pictures, features)
 
-    def of_results(self, made: Tensor) -> Tensor:
+    def of_results(self, made: Tensor, features: Tensor) -> Tensor:
         logits: Tensor = self.detector(made)[:, -1]
         return logits > self._limit
 
@@ -62,7 +66,7 @@ class Representation:
 
     def __init__(
         self,
-        recognizer: nn.Module,
+        recognizer: Any,
         reconstruct: Callable[[Tensor], Tensor],
         least_similarity: float,
         largest_error: float,
@@ -72,14 +76,14 @@ class Representation:
         self._least_similarity = least_similarity
         self._largest_error = largest_error
 
-    def of_originals(self, pictures: Tensor, back: Tensor) -> Tensor:
-        features = recognized(self.recognizer, pictures), recognized(self.recognizer, back)
-        return F.cosine_similarity(*features) >= self._least_similarity
+    def of_originals(self, pictures: Tensor, back: Tensor, features: Tensor) -> Tensor:
+        again = recognized(self.recognizer, back)
+        return F.cosine_similarity(features, again) >= self._least_similarity
 
-    def of_results(self, made: Tensor) -> Tensor:
+    def of_results(self, made: Tensor, features: Tensor) -> Tensor:
         back = self._reconstruct(made).clamp(-1, 1)
         close = squared_error(back, made) <= self._largest_error
-        return close & self.of_originals(made, back)
+        return close & self.of_originals(made, back, features)
 
 
 class Verification:
@@ -96,12 +100,14 @@ class Verification:
         generator: Any,
     ) -> None:
         """``load`` gives the network of a part, on the device of ``encoder`` and ``generator``."""
-        self.recognizer = load(RECOGNIZER)
+        self.recognizer: Any = inference_backbone(load(RECOGNIZER))
         self.evidence: Evidence
         self._threshold = bundle.calibrated("verify.similarity")
         self._error_limit = bundle.calibrated("verify.reconstruction")
         if DETECTOR in bundle.manifest.parts:
-            self.evidence = FaceLogit(load(DETECTOR), bundle.calibrated("verify.face"))
+            self.evidence = FaceLogit(
+                inference_backbone(load(DETECTOR)), bundle.calibrated("verify.face")
+            )
         else:
             self.evidence = Representation(
                 self.recognizer,
@@ -110,12 +116,22 @@ class Verification:
                 self._error_limit,
             )
 
-    def refusals(self, pictures: Tensor, codes: Tensor, back: Tensor) -> list[str | None]:
+    def features(self, pictures: Tensor) -> Tensor:
+        """The recognizer's features ``(N, outputs)`` of pictures ``(N, 3, R, R)``."""
+        return recognized(self.recognizer, pictures)
+
+    def refusals(
+        self, pictures: Tensor, codes: Tensor, back: Tensor, features: Tensor
+    ) -> list[str | None]:
         """Why each original ``(N, 3, R, R)`` cannot be worked on; None where it can.
 
-        ``codes`` are its latents ``(N, num_ws, style_dim)``, ``back`` the generator's pictures.
+        Args:
+            pictures: the originals.
+            codes: their latents ``(N, num_ws, style_dim)``.
+            back: the generator's pictures of these.
+            features: of ``pictures``, from :meth:`features`.
         """
-        faces = self.evidence.of_originals(pictures, back)
+        faces = self.evidence.of_originals(pictures, back, features)
         errors = squared_error(back, pictures)
         return _reasons(
             (torch.isfinite(codes).flatten(1).all(dim=1), "the encoder gave no finite latent"),
@@ -126,22 +142,27 @@ class Verification:
             ),
         )
 
-    def similarity(self, made: Tensor, originals: Tensor) -> Tensor:
-        """``(N,)`` cosine of the recognizer's features of result and original."""
-        features = recognized(self.recognizer, made), recognized(self.recognizer, originals)
-        return F.cosine_similarity(*features)
-
     def resembling(self, made: Tensor, originals: Tensor) -> list[bool]:
         """Whether each picture ``(N, 3, R, R)`` is taken for the original, or cannot be judged."""
-        other: list[bool] = (self.similarity(made, originals) < self._threshold).tolist()
+        similarity = F.cosine_similarity(self.features(made), self.features(originals))
+        other: list[bool] = (similarity < self._threshold).tolist()
         return [not passed for passed in other]
 
-    def failures(self, made: Tensor, similarity: Tensor, hides_identity: bool) -> list[str | None]:
-        """Why each result ``(N, 3, R, R)`` may not leave; None where it may."""
+    def failures(
+        self, made: Tensor, features: Tensor, similarity: Tensor, hides_identity: bool
+    ) -> list[str | None]:
+        """Why each result ``(N, 3, R, R)`` may not leave; None where it may.
+
+        Args:
+            made: the results.
+            features: of them, from :meth:`features`.
+            similarity: ``(N,)`` cosine of these with those of the originals.
+            hides_identity: a result that resembles its original may not leave.
+        """
         finite = torch.isfinite(made).flatten(1).all(dim=1)
         other = similarity < self._threshold
         return _reasons(
-            (finite & self.evidence.of_results(made), "the result is not a face"),
+            (finite & self.evidence.of_results(made, features), "the result is not a face"),
             (
                 other if hides_identity else torch.ones_like(other),
                 "the result still resembles the original",

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.full_size import full_size_bundle, random_networks
 from bench.gpu.channel import Channel, Context
 from bench.gpu.variants import AUTOTUNE, Call, capture, compile_blocks
-from bench.onnx_check import full_size_bundle, random_networks
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.models.inference import prepare_encoder, prepare_generator
 from lreorg_fast.weights.bundle import Bundle, open_bundle

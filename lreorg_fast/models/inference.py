@@ -15,7 +15,9 @@ from torch import nn
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.log import once
+from lreorg_fast.models.backbone import FaceBackbone
 from lreorg_fast.models.e4e import E4EEncoder
+from lreorg_fast.models.prepared_backbone import PreparedBackbone
 from lreorg_fast.models.prepared_encoder import PreparedEncoder
 from lreorg_fast.models.prepared_generator import PreparedGenerator, Steps
 from lreorg_fast.models.prepared_generator_cpu import CpuSteps
@@ -127,6 +129,17 @@ def prepare_encoder(encoder: E4EEncoder, dtype: torch.dtype = torch.float32) -> 
             f"the encoder is on {device}, but can be prepared on the CPU only; call .cpu() first"
         )
     return PreparedEncoder(encoder, dtype)
+
+
+def inference_backbone(network: nn.Module) -> PreparedBackbone | nn.Module:
+    """A recognizer or classifier laid out for inference on a CPU; others as they are.
+
+    Prepared are frozen networks of the class :class:`FaceBackbone`: the demo's and IR-SE50. Those
+    of insightface and AdaFace place BatchNorm differently and run as plain modules.
+    """
+    if type(network) is FaceBackbone and next(network.parameters()).device.type == "cpu":
+        return PreparedBackbone(network)
+    return network
 
 
 def _prefers_bfloat16(device: torch.device) -> bool:

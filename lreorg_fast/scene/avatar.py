@@ -134,7 +134,8 @@ class Avatar:
         for _ in range(_MOST_DRAWS):
             z = torch.tensor([[self._gauss() for _ in range(self._z_dim)] for _ in range(count)])
             with torch.inference_mode():
-                good = self._anonymizer.verification.evidence.of_results(self._synthesis(z))
+                made, verification = self._synthesis(z), self._anonymizer.verification
+                good = verification.evidence.of_results(made, verification.features(made))
             found.extend(row for row, is_face in zip(z, good.tolist(), strict=True) if is_face)
             if len(found) >= count:
                 return torch.stack(found[:count])

@@ -66,7 +66,8 @@ class Recognition:
         with torch.inference_mode():
             codes = encoded(self._anonymizer.encoder, cut)
             back = self._anonymizer.generator.synthesis(codes)
-            (reason,) = self._anonymizer.verification.refusals(cut, codes, back)
+            verification = self._anonymizer.verification
+            (reason,) = verification.refusals(cut, codes, back, verification.features(cut))
         return reason is None
 
     def _quad(self, picture: Picture, face: Detection) -> NDArray[np.float64] | None:

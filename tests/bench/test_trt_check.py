@@ -17,10 +17,10 @@ from onnx_runs import session_of
 from torch import Tensor
 
 import lreorg_fast as lf
+from bench.full_size import full_size_bundle
 from bench.gpu.channel import Context, Unavailable
 from bench.gpu.command import NO_GPU
 from bench.gpu.timing import COLD, WARM
-from bench.onnx_check import full_size_bundle
 from bench.trt import engine, measure, report, requirements
 from bench.trt.networks import INPUTS, Networks
 from bench.trt.suite import SECONDS, STAGES
