@@ -15,6 +15,7 @@ import torch
 from bundles import toy_bundle
 from click.testing import CliRunner
 from detectors import KnownFaces, detection
+from PIL import Image, ImageFilter
 
 from lreorg_fast.avatars import sample_people
 from lreorg_fast.avatars.landmarks import face_boxes
@@ -371,6 +372,17 @@ def test_a_blur_is_as_strong_as_the_face_is_large(people: People) -> None:
         centre = (slice(24, 48), slice(20, 44))
         means = b.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
         assert np.abs(means[centre] - a[centre]).max() < 12
+
+
+def test_a_blur_looks_beyond_the_covered_pixels(photograph: Picture) -> None:
+    """As if the whole picture were blurred and seen through the region."""
+    face = FACES[1]
+    deviation = 0.1 * float((face.box[2:] - face.box[:2]).max())
+    whole = np.asarray(Image.fromarray(photograph).filter(ImageFilter.GaussianBlur(deviation)))
+    (made,) = make_method("blur", None, KnownFaces([face]), faces="scene")([photograph])
+    assert made is not None
+    inside = covered_by(head_shapes(face), photograph)
+    assert np.abs(made[inside].astype(int) - whole[inside]).max() <= 1
 
 
 @pytest.mark.parametrize("name", COVERING)
