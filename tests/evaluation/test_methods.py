@@ -582,9 +582,9 @@ def test_commands_name_the_verb_that_can() -> None:
 
     assert command("original") == "lreorg evaluate ORIGINALS --method original"
     assert command("fill", faces="scene") == "lreorg anonymize ORIGINALS -o OUTPUTS --method fill"
-    kept = "lreorg evaluate ORIGINALS --method {} --keep-outputs OUTPUTS"
-    assert command("fill") == kept.format("fill")
-    assert command("blur", faces="scene") == kept.format("blur")
+    kept = "lreorg evaluate ORIGINALS --method {} --faces {} --keep-outputs OUTPUTS"
+    assert command("fill") == kept.format("fill", "aligned")
+    assert command("blur", faces="scene") == kept.format("blur", "scene")
     assert command("blur", originals="my faces").split("'")[1] == "my faces"
     assert command("pixelate", originals="--demo") == (
         "lreorg evaluate --demo --method pixelate --keep-outputs OUTPUTS"
