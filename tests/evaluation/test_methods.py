@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -193,6 +195,11 @@ def test_what_a_bundle_or_these_pictures_cannot_have_is_said(
     monkeypatch.delitem(toy.keywords, "makeup")
     with pytest.raises(ConfigError, match="makeup"):
         make_method("hide-makeup", toy)
+
+
+def test_torch_is_not_imported_by_the_registry() -> None:
+    code = "import sys, lreorg_fast.evaluation.methods; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 # ---- all of them
