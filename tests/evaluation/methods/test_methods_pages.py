@@ -10,7 +10,7 @@ import pytest
 
 from lreorg_fast.evaluation.methods import METHODS
 
-FOLDER = Path(__file__).parents[2] / "docs" / "methods"
+FOLDER = Path(__file__).parents[3] / "docs" / "methods"
 INDEX = FOLDER / "README.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
 
