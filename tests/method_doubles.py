@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from detectors import detection
 
-from lreorg_fast.evaluation.methods import (
-    METHODS,
-)
+from lreorg_fast.evaluation.methods import METHODS
 from lreorg_fast.faces.blending import masks
 from lreorg_fast.faces.regions import window_of
 from lreorg_fast.media.pictures import Picture

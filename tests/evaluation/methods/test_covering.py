@@ -14,9 +14,7 @@ from PIL import Image, ImageFilter
 from lreorg_fast.avatars import sample_people
 from lreorg_fast.avatars.landmarks import face_boxes
 from lreorg_fast.demo.figures import People
-from lreorg_fast.evaluation.methods import (
-    make_method,
-)
+from lreorg_fast.evaluation.methods import make_method
 from lreorg_fast.evaluation.methods.covering import in_portrait
 from lreorg_fast.faces.regions import Window, head_shapes
 from lreorg_fast.media.pictures import FILL_COLOUR, Picture

@@ -10,10 +10,7 @@ from bundles import RESOLUTION
 from method_doubles import Album, leaks
 
 from lreorg_fast.errors import ConfigError, ImageError, OutputError
-from lreorg_fast.evaluation.methods import (
-    keep_outputs,
-    make_method,
-)
+from lreorg_fast.evaluation.methods import keep_outputs, make_method
 from lreorg_fast.media import read_image
 from lreorg_fast.media.pictures import FILL_COLOUR, Picture
 from lreorg_fast.pipeline import Anonymizer

@@ -15,11 +15,7 @@ from method_doubles import ALIGNED, COVERING, FACES, NETWORKS, covered_by, leaks
 from lreorg_fast.demo.figures import People
 from lreorg_fast.demo.judge import Judge, present
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.evaluation.methods import (
-    METHODS,
-    Method,
-    make_method,
-)
+from lreorg_fast.evaluation.methods import METHODS, Method, make_method
 from lreorg_fast.evaluation.methods.running import NO_FACE, UNCHANGED
 from lreorg_fast.faces.regions import head_shapes
 from lreorg_fast.keywords import DEFAULT_KEEP
