@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
 from importlib.resources import files
 from itertools import groupby
@@ -78,7 +78,7 @@ def _table(table: Table) -> str:
     return (
         f'<figure class="table"><div class="box" role="region" tabindex="0" '
         f'aria-label="{markup(table.caption)}"><table><caption>{markup(table.caption)}</caption>'
-        f"<thead>{''.join(_heads(table))}</thead>"
+        f"<thead>{_heads(table)}</thead>"
         f"<tbody>{''.join(_row(row, table.columns) for row in table.rows)}</tbody></table></div>"
         f"{_footnotes(table.footnotes)}{_command(table.command)}</figure>\n"
     )
@@ -114,31 +114,22 @@ def _sheet(sheet: Sheet) -> str:
     )
 
 
-def _heads(table: Table) -> Iterator[str]:
+def _heads(table: Table) -> str:
     """One row of titles, or two if neighbours share a group."""
-    corner = markup(table.corner)
-    if not any(column.group for column in table.columns):
-        titles = "".join(
-            f'<th scope="col"{_copied(column)}><bdi>{markup(column.title)}</bdi></th>'
-            for column in table.columns
-        )
-        yield f'<tr><th scope="col">{corner}</th>{titles}</tr>'
-        return
-    cells = [f'<th scope="col" rowspan="2">{corner}</th>']
-    below = []
-    for (group, _), neighbours in groupby(table.columns, lambda c: (c.group, c.copied)):
-        columns = list(neighbours)
-        titles = [f"<bdi>{markup(column.title)}</bdi>" for column in columns]
-        kind = _copied(columns[0])
+    deep = any(column.group for column in table.columns)
+    span = ' rowspan="2"' if deep else ""
+    above, below = [f'<th scope="col"{span}>{markup(table.corner)}</th>'], []
+    for (group, copied), neighbours in groupby(table.columns, lambda c: (c.group, c.copied)):
+        kind = ' class="copied"' if copied else ""
+        titles = [f"<bdi>{markup(column.title)}</bdi>" for column in neighbours]
         if group:
-            cells.append(
-                f'<th scope="colgroup" colspan="{len(columns)}"{kind}>{markup(group)}</th>'
-            )
+            heading = f'<th scope="colgroup" colspan="{len(titles)}"{kind}>{markup(group)}</th>'
+            above.append(heading)
             below += [f'<th scope="col"{kind}>{title}</th>' for title in titles]
         else:
-            cells += [f'<th scope="col" rowspan="2"{kind}>{title}</th>' for title in titles]
-    yield f"<tr>{''.join(cells)}</tr>"
-    yield f"<tr>{''.join(below)}</tr>"
+            above += [f'<th scope="col"{span}{kind}>{title}</th>' for title in titles]
+    rows = [above, below] if deep else [above]
+    return "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:
@@ -154,11 +145,7 @@ def _cell(cell: Cell, column: Column) -> str:
     detail = f"<small>{markup(cell.detail)}</small>" if cell.detail else ""
     text = markup(cell.text, 4000)
     body = f"<bdi>{text}</bdi>" if cell.lines else f"<span>{text}</span>"
-    return f"<td{f' class={chr(34)}{kinds}{chr(34)}' if kinds else ''}>{body}{marks}{detail}</td>"
-
-
-def _copied(column: Column) -> str:
-    return ' class="copied"' if column.copied else ""
+    return f'<td class="{kinds}">{body}{marks}{detail}</td>'
 
 
 def _footnotes(texts: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Evaluation, MethodResult
 from lreorg_fast.evaluation.report.document import Key, Plot
 from lreorg_fast.evaluation.report.front import ORIGINAL, Front, Point, main_methods
-from lreorg_fast.evaluation.report.grid import find, quantities
+from lreorg_fast.evaluation.report.grid import NOT_ASKED, find, quantities
 from lreorg_fast.evaluation.report.projection import Clusters
 from lreorg_fast.evaluation.report.svg import (
     LETTER,
@@ -70,20 +70,19 @@ def attribute_bars(evaluation: Evaluation) -> Plot | None:
     columns = quantities(methods, ("apr",))
     if not columns:
         return None
-    drawings, missing = [], {}
+    drawings: list[str] = []
+    missing: dict[str, None] = {}
     for column in columns:
-        name = column.where.get("attribute", "all attributes")
-        bars: list[tuple[MethodResult, str, tuple[float, float, float]]] = []
+        bars: list[tuple[MethodResult, Figure]] = []
         for method in methods:
             entry = find(method, column)
             if entry is None or entry.figure is None:
-                missing[f"{method.title}: {entry.reason if entry else 'not measured'}"] = None
-                continue
-            figure = entry.figure
-            words = f"{number('apr', figure.value)}% {interval('apr', figure)}, n = {figure.n:,}"
-            bars.append((method, words, (figure.value, figure.low, figure.high)))
+                reason = entry.reason if entry is not None else None
+                missing[f"{method.title}: {reason or NOT_ASKED}"] = None
+            else:
+                bars.append((method, entry.figure))
         if bars:
-            drawings.append(_bars(name, bars))
+            drawings.append(_bars(column.where.get("attribute", "all attributes"), bars))
     caption = (
         "Preserved attributes, %, with 95% intervals. The figures stand in the table of "
         "attributes as well."
@@ -110,27 +109,30 @@ def cluster_plot(clusters: Clusters) -> Plot:
     return Plot(clusters.caption, (drawing(330, name, pieces),), keys)
 
 
-def _bars(name: str, bars: Sequence[tuple[MethodResult, str, tuple[float, float, float]]]) -> str:
+def _bars(name: str, bars: Sequence[tuple[MethodResult, Figure]]) -> str:
     left, right = 112.0, WIDTH - 46.0
     x = Scale(0, 100, left, right)
     bottom = _TOP + len(bars) * (_BAR + _GAP)
     pieces = [label(2, 14, name, kind="axis")]
-    for value in (0, 25, 50, 75, 100):
-        pieces.append(line(x(value), _TOP - 4, x(value), bottom, "grid"))
-        pieces.append(label(x(value), bottom + 13, f"{value:g}", "middle"))
-    for index, (method, words, (value, low, high)) in enumerate(bars):
+    for tick in (0, 25, 50, 75, 100):
+        pieces.append(line(x(tick), _TOP - 4, x(tick), bottom, "grid"))
+        pieces.append(label(x(tick), bottom + 13, f"{tick}", "middle"))
+    for index, (method, figure) in enumerate(bars):
         top = _TOP + index * (_BAR + _GAP)
         middle = top + _BAR / 2
         kind = "bar reference" if method.name == ORIGINAL else "bar"
         text = plain(method.title, int((left - 8) / LETTER))
         pieces.append(label(left - 6, middle + 4, text, "end"))
         pieces.append(
-            f'<rect class="{kind}" x="{left:g}" y="{top:g}" width="{x(100 * value) - left:.1f}" '
-            f'height="{_BAR:g}"/>'
+            f'<rect class="{kind}" x="{left:g}" y="{top:g}" '
+            f'width="{x(100 * figure.value) - left:.1f}" height="{_BAR:g}"/>'
         )
-        pieces.append(line(x(100 * low), middle, x(100 * high), middle, "whisker"))
-        pieces.append(label(WIDTH - 2, middle + 4, number("apr", value), "end"))
-    spoken = "; ".join(f"{method.title} {words}" for method, words, _ in bars)
+        pieces.append(line(x(100 * figure.low), middle, x(100 * figure.high), middle, "whisker"))
+        pieces.append(label(WIDTH - 2, middle + 4, number("apr", figure.value), "end"))
+    spoken = "; ".join(
+        f"{method.title} {number('apr', figure.value)}% {interval('apr', figure)}, n = {figure.n:,}"
+        for method, figure in bars
+    )
     return drawing(bottom + 20, f"{name} preserved: {spoken}", pieces)
 
 
