@@ -147,12 +147,3 @@ def _reason(chosen: Measured | None, entries: Sequence[Measured | None], metric:
 def judge_of(point: Point) -> str:
     """Which recognizer and rate the protection is by."""
     return place(point.source[0].where)
-
-
-def compare(mine: Figure, theirs: Figure) -> str:
-    """Whether one figure is above another, and whether that is sure."""
-    if mine.low > theirs.high:
-        return "more, with intervals apart"
-    if mine.high < theirs.low:
-        return "less, with intervals apart"
-    return "as much, as far as the intervals tell"

@@ -14,6 +14,7 @@ from importlib.resources import files
 from itertools import groupby
 
 from lreorg_fast.evaluation.report.document import (
+    Bullets,
     Cell,
     Column,
     Document,
@@ -58,13 +59,18 @@ def html_page(document: Document) -> str:
 def _section(section: Section) -> str:
     anchor = markup(section.anchor)
     paragraphs = "".join(f"<p>{markup(text, 4000)}</p>" for text in section.paragraphs)
-    points = "".join(f"<li>{markup(text, 4000)}</li>" for text in section.points)
-    listed = f"<ul>{points}</ul>" if points else ""
+    lists = "".join(_bullets(bullets) for bullets in section.lists)
     blocks = "".join(_block(block) for block in section.blocks)
     return (
         f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{markup(section.title)}</h2>'
-        f"{paragraphs}{listed}{blocks}</section>\n"
+        f"{paragraphs}{lists}{blocks}</section>\n"
     )
+
+
+def _bullets(bullets: Bullets) -> str:
+    title = f"<h3>{markup(bullets.title)}</h3>" if bullets.title else ""
+    points = "".join(f"<li>{markup(text, 4000)}</li>" for text in bullets.points)
+    return f"{title}<ul>{points}</ul>"
 
 
 @singledispatch

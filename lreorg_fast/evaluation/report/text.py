@@ -91,8 +91,8 @@ def rate(text: str) -> float:
 
 def place(where: Mapping[str, str]) -> str:
     """What a figure is about, in words."""
-    words = [f"FAR {value}" if key == "far" else value for key, value in sorted(where.items())]
-    return ", ".join(words)
+    said = [value for key, value in sorted(where.items()) if key != "far"]
+    return ", ".join([*said, f"FAR {where['far']}"] if "far" in where else said)
 
 
 def heading(metric: str) -> str:
