@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Measured, MethodResult
 from lreorg_fast.evaluation.paper import JOINT_NOT_RECOVERED, JOINT_RECOVERED
-from lreorg_fast.evaluation.report.text import place, rate
+from lreorg_fast.evaluation.report.text import rate
 
 ORIGINAL = "original"
 OWN = "lreorg"
@@ -103,7 +103,9 @@ def _order(value: str) -> float:
     return -1.0 if rate(value) > 1 else rate(value)
 
 
-def _front(methods: Sequence[MethodResult], metric: str, where: dict[str, str], axis: str) -> Front:
+def _front(
+    methods: Sequence[MethodResult], metric: str, where: Mapping[str, str], axis: str
+) -> Front:
     points, missing = [], []
     for method in main_methods(methods):
         if method.name == ORIGINAL:
@@ -111,7 +113,7 @@ def _front(methods: Sequence[MethodResult], metric: str, where: dict[str, str], 
         entries = [
             entry
             for entry in method.all(metric)
-            if where.items() <= entry.where.items() and "group" not in entry.where
+            if "group" not in entry.where and _about(entry, where)
         ]
         useful = method.find("apr_mean")
         protection = _hardest(entries, metric)
@@ -144,6 +146,8 @@ def _reason(chosen: Measured | None, entries: Sequence[Measured | None], metric:
     return reasons[0] if reasons else f"no {metric} in this run"
 
 
-def judge_of(point: Point) -> str:
-    """Which recognizer and rate the protection is by."""
-    return place(point.source[0].where)
+def _about(entry: Measured, where: Mapping[str, str]) -> bool:
+    """A figure of just that, or a reason that covers it."""
+    if entry.figure is None:
+        return all(entry.where.get(key, value) == value for key, value in where.items())
+    return where.items() <= entry.where.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Evaluation, MethodResult
@@ -30,15 +30,38 @@ _LEFT, _TOP = 40.0, 28.0
 _BAR, _GAP = 13.0, 5.0
 
 
-def scatter(front: Front, title: str) -> Plot:
-    """Methods in the plane of usefulness (right) and protection (up), both with intervals."""
-    missing = tuple(f"{method.title}: {reason}" for method, reason in front.missing)
-    caption = (
-        f"{title}. Right is more useful (APR, %), up is better protected ({front.axis}, %). "
-        "Bars are 95% intervals; no method beats those on the line."
+def scatter(fronts: Sequence[Front], methods: Sequence[MethodResult]) -> Plot:
+    """Methods in the plane of usefulness (right) and protection (up), both with intervals.
+
+    One drawing for each front; a method has the same mark and number in all of them.
+    """
+    numbers = {method.name: index for index, method in enumerate(_compared(methods))}
+    drawn = [front for front in fronts if front.points]
+    keys = []
+    for method in _compared(methods):
+        values = [_both(front, method.name) for front in drawn]
+        if any(values):
+            index = numbers[method.name]
+            name = f"{index + 1}. {method.title}"
+            keys.append(Key(legend_mark(index), name, "; ".join(filter(None, values))))
+    missing = dict.fromkeys(
+        f"{method.title} ({front.axis}): {reason}"
+        for front in fronts
+        for method, reason in front.missing
     )
-    if not front.points:
-        return Plot(caption, (), (), missing)
+    caption = (
+        "Right is more useful (APR, %), up is better protected (%). Bars are 95% intervals; no "
+        "method has better values than those on the dashed line."
+    )
+    drawings = tuple(_scatter(front, numbers) for front in drawn)
+    return Plot(caption, drawings, tuple(keys), tuple(missing))
+
+
+def _compared(methods: Sequence[MethodResult]) -> list[MethodResult]:
+    return [method for method in main_methods(methods) if method.name != ORIGINAL]
+
+
+def _scatter(front: Front, numbers: Mapping[str, int]) -> str:
     bottom, height = 290.0, 330.0
     x = scale_of(_ends([p.usefulness for p in front.points]), _LEFT, WIDTH - 12, (0, 100))
     y = scale_of(_ends([p.protection for p in front.points]), bottom, _TOP, (0, 100))
@@ -51,17 +74,15 @@ def scatter(front: Front, title: str) -> Plot:
         pieces.append(line(x(low), py, x(high), py, "whisker"))
         low, high = point.protection.low * 100, point.protection.high * 100
         pieces.append(line(px, y(low), px, y(high), "whisker"))
-    keys = []
-    for index, point in enumerate(front.points):
+    spoken = []
+    for point in front.points:
         px, py = _at(point, x, y)
-        tag = str(index + 1)
-        value = _both(point)
-        pieces.append(mark(index, px, py, title=f"{point.method.title}: {value}"))
-        tx, ty = free_place(px, py, tag, taken, WIDTH)
-        pieces.append(label(tx, ty, tag, kind="tag"))
-        keys.append(Key(legend_mark(index), f"{tag}. {point.method.title}", value))
-    name = f"{title}: {'; '.join(f'{key.name}: {key.value}' for key in keys)}"
-    return Plot(caption, (drawing(height, name, pieces),), tuple(keys), missing)
+        index = numbers[point.method.name]
+        spoken.append(f"{point.method.title}: {_both(front, point.method.name)}")
+        pieces.append(mark(index, px, py, title=spoken[-1]))
+        tx, ty = free_place(px, py, str(index + 1), taken, WIDTH)
+        pieces.append(label(tx, ty, str(index + 1), kind="tag"))
+    return drawing(height, f"Usefulness and protection ({front.axis}). {'. '.join(spoken)}", pieces)
 
 
 def attribute_bars(evaluation: Evaluation) -> Plot | None:
@@ -144,9 +165,12 @@ def _ends(figures: Sequence[Figure]) -> list[float]:
     return [100 * limit for figure in figures for limit in (figure.low, figure.high)]
 
 
-def _both(point: Point) -> str:
+def _both(front: Front, name: str) -> str:
+    point = front.of(name)
+    if point is None:
+        return ""
     return (
-        f"protected {number('psr', point.protection.value)}% "
+        f"{front.axis} {number('psr', point.protection.value)}% "
         f"{interval('psr', point.protection)}, preserved "
         f"{number('apr_mean', point.usefulness.value)}% {interval('apr_mean', point.usefulness)}"
     )

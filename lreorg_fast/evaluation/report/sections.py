@@ -118,13 +118,14 @@ def _usual(evaluation: Evaluation, grid: Grid) -> Section | None:
 
 def _front(evaluation: Evaluation, grid: Grid) -> Section | None:
     naive, parrot = naive_front(evaluation.methods), parrot_front(evaluation.methods)
-    plots = [scatter(naive, "Against recognizers as they are")]
-    if parrot.points:
-        plots.append(scatter(parrot, "Against the parrot attack"))
+    fronts = [naive, parrot] if parrot.points else [naive]
     return _section(
         "front",
         "The privacy-utility front",
-        [*plots, tables.front(naive, grid), tables.front(parrot, grid) if parrot.points else None],
+        [
+            scatter(fronts, evaluation.methods),
+            *(tables.front_table(front, grid) for front in fronts),
+        ],
         (
             "Protection is by the judge that is worst for the method, because an attacker takes "
             "the recognizer that serves him best. The original is not drawn: it protects nothing.",

@@ -11,9 +11,9 @@ from lreorg_fast.evaluation.report.document import Cell, Column, Row, Table
 from lreorg_fast.evaluation.report.front import (
     OWN,
     Front,
+    Point,
     is_alone,
     is_joint,
-    judge_of,
     main_methods,
 )
 from lreorg_fast.evaluation.report.grid import (
@@ -24,7 +24,7 @@ from lreorg_fast.evaluation.report.grid import (
     copied_number,
     quantities,
 )
-from lreorg_fast.evaluation.report.text import DASH, interval, number, place, rate
+from lreorg_fast.evaluation.report.text import interval, number, place, rate
 
 USUAL = ("psr_closed_set", "psr", "released", "detection", "apr_mean", "fid", "feature_distance")
 RECOGNITION = (
@@ -170,38 +170,44 @@ def of_metrics(
     return grid.table(caption, evaluation.methods, quantities(evaluation.methods, metrics))
 
 
-def front(front: Front, grid: Grid) -> Table | None:
+def front_table(front: Front, grid: Grid) -> Table | None:
     """Who stands on the privacy-utility front and who is beaten by whom."""
     if not front.points and not front.missing:
         return None
     notes = Notes()
-    best = {id(point) for point in front.best}
     rows = []
     for point in front.points:
-        protection = point.source[0]
-        value = number("psr", point.protection.value)
+        protection, usefulness = point.source
+        grid.cell(protection, Notes())  # it is shown, if as its complement
         detail = f"{interval('psr', point.protection)} n = {point.protection.n:,}"
-        verdict = ", ".join(other.method.title for other in front.beaten_by(point))
         cells = (
-            Cell(value, detail, notes.add(f"{point.method.title}: by {judge_of(point)}")),
-            grid.cell(point.source[1], notes),
-            Cell("on the front" if id(point) in best else f"beaten by {verdict}", lines=True),
+            Cell(number("psr", point.protection.value), detail, notes.add(point.protection.note)),
+            Cell(place(protection.where), lines=True),
+            grid.cell(usefulness, notes),
+            Cell(_verdict(front.beaten_by(point)), lines=True),
         )
-        grid.cell(protection, Notes())
         rows.append(Row(point.method.title, cells))
     for method, reason in front.missing:
         dash = notes.dash(reason)
-        rows.append(Row(method.title, (dash, dash, Cell(DASH, notes=dash.notes))))
+        rows.append(Row(method.title, (dash, dash, dash, dash)))
+    titles = (f"{front.axis}, % ↑", "by", "APR, % ↑", "verdict")
     return Table(
         f"The front of protection ({front.axis}, by the judge that is worst for the method) and "
-        "usefulness (APR); beaten means: another method is at least as good in both values and "
-        "better in one",
+        "usefulness (APR). Beaten: another method is at least as good in both values and better "
+        "in one",
         "method",
-        (Column(f"{front.axis}, % ↑"), Column("APR, % ↑"), Column("verdict")),
+        tuple(Column(title) for title in titles),
         tuple(rows),
         tuple(notes.texts),
         grid.command,
     )
+
+
+def _verdict(better: Sequence[Point]) -> str:
+    if not better:
+        return "on the front"
+    more = f" and {len(better) - 3} others" if len(better) > 3 else ""
+    return f"beaten by {', '.join(point.method.title for point in better[:3])}{more}"
 
 
 def remaining(evaluation: Evaluation, grid: Grid) -> Iterator[Table]:
