@@ -125,33 +125,46 @@ def _heads(table: Table) -> str:
     deep = any(column.group for column in table.columns)
     span = ' rowspan="2"' if deep else ""
     above, below = [f'<th scope="col"{span}>{markup(table.corner)}</th>'], []
-    for (group, copied), neighbours in groupby(table.columns, lambda c: (c.group, c.copied)):
-        kind = ' class="copied"' if copied else ""
-        titles = [f"<bdi>{markup(column.title)}</bdi>" for column in neighbours]
+    columns = [
+        (column, _kind(copied=column.copied, words=words))
+        for column, words in zip(table.columns, _wordy(table), strict=True)
+    ]
+    for (group, copied), neighbours in groupby(columns, lambda c: (c[0].group, c[0].copied)):
+        titles = [(kind, f"<bdi>{markup(column.title)}</bdi></th>") for column, kind in neighbours]
         if group:
-            heading = f'<th scope="colgroup" colspan="{len(titles)}"{kind}>{markup(group)}</th>'
-            above.append(heading)
-            below += [f'<th scope="col"{kind}>{title}</th>' for title in titles]
+            above.append(
+                f'<th scope="colgroup" colspan="{len(titles)}"{_kind(copied=copied)}>'
+                f"{markup(group)}</th>"
+            )
+            below += [f'<th scope="col"{kind}>{title}' for kind, title in titles]
         else:
-            above += [f'<th scope="col"{span}{kind}>{title}</th>' for title in titles]
+            above += [f'<th scope="col"{span}{kind}>{title}' for kind, title in titles]
     rows = [above, below] if deep else [above]
     return "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
 
 
+def _wordy(table: Table) -> list[bool]:
+    """Which columns hold sentences and no numbers."""
+    return [any(row.cells[i].lines for row in table.rows) for i in range(len(table.columns))]
+
+
 def _row(row: Row, columns: Sequence[Column]) -> str:
-    kind = ' class="copied"' if row.copied else ""
     header = f'<th scope="row"><bdi>{markup(row.header)}</bdi></th>'
     cells = "".join(_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
-    return f"<tr{kind}>{header}{cells}</tr>"
+    return f"<tr{_kind(copied=row.copied)}>{header}{cells}</tr>"
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    kinds = " ".join(kind for kind, on in (("copied", column.copied), ("words", cell.lines)) if on)
     marks = "".join(f"<sup>{note}</sup>" for note in cell.notes)
     detail = f"<small>{markup(cell.detail)}</small>" if cell.detail else ""
     text = markup(cell.text, 4000)
     body = f"<bdi>{text}</bdi>" if cell.lines else f"<span>{text}</span>"
-    return f'<td class="{kinds}">{body}{marks}{detail}</td>'
+    return f"<td{_kind(copied=column.copied, words=cell.lines)}>{body}{marks}{detail}</td>"
+
+
+def _kind(**classes: bool) -> str:
+    names = " ".join(name for name, on in classes.items() if on)
+    return f' class="{names}"' if names else ""
 
 
 def _footnotes(texts: Sequence[str]) -> str:

@@ -37,13 +37,15 @@ def scatter(fronts: Sequence[Front], methods: Sequence[MethodResult]) -> Plot:
     """
     numbers = {method.name: index for index, method in enumerate(_compared(methods))}
     drawn = [front for front in fronts if front.points]
-    keys = []
-    for method in _compared(methods):
-        values = [_both(front, method.name) for front in drawn]
-        if any(values):
-            index = numbers[method.name]
-            name = f"{index + 1}. {method.title}"
-            keys.append(Key(legend_mark(index), name, "; ".join(filter(None, values))))
+    keys = tuple(
+        Key(
+            legend_mark(numbers[method.name]),
+            f"{numbers[method.name] + 1}. {method.title}",
+            _values(method.name, drawn),
+        )
+        for method in _compared(methods)
+        if any(front.of(method.name) for front in drawn)
+    )
     missing = dict.fromkeys(
         f"{method.title} ({front.axis}): {reason}"
         for front in fronts
@@ -54,7 +56,7 @@ def scatter(fronts: Sequence[Front], methods: Sequence[MethodResult]) -> Plot:
         "method has better values than those on the dashed line."
     )
     drawings = tuple(_scatter(front, numbers) for front in drawn)
-    return Plot(caption, drawings, tuple(keys), tuple(missing))
+    return Plot(caption, drawings, keys, tuple(missing))
 
 
 def _compared(methods: Sequence[MethodResult]) -> list[MethodResult]:
@@ -78,7 +80,7 @@ def _scatter(front: Front, numbers: Mapping[str, int]) -> str:
     for point in front.points:
         px, py = _at(point, x, y)
         index = numbers[point.method.name]
-        spoken.append(f"{point.method.title}: {_both(front, point.method.name)}")
+        spoken.append(f"{point.method.title}: {_values(point.method.name, [front])}")
         pieces.append(mark(index, px, py, title=spoken[-1]))
         tx, ty = free_place(px, py, str(index + 1), taken, WIDTH)
         pieces.append(label(tx, ty, str(index + 1), kind="tag"))
@@ -131,7 +133,7 @@ def cluster_plot(clusters: Clusters) -> Plot:
 
 
 def _bars(name: str, bars: Sequence[tuple[MethodResult, Figure]]) -> str:
-    left, right = 112.0, WIDTH - 46.0
+    left, right = 130.0, WIDTH - 46.0
     x = Scale(0, 100, left, right)
     bottom = _TOP + len(bars) * (_BAR + _GAP)
     pieces = [label(2, 14, name, kind="axis")]
@@ -165,12 +167,13 @@ def _ends(figures: Sequence[Figure]) -> list[float]:
     return [100 * limit for figure in figures for limit in (figure.low, figure.high)]
 
 
-def _both(front: Front, name: str) -> str:
-    point = front.of(name)
-    if point is None:
-        return ""
-    return (
-        f"{front.axis} {number('psr', point.protection.value)}% "
-        f"{interval('psr', point.protection)}, preserved "
-        f"{number('apr_mean', point.usefulness.value)}% {interval('apr_mean', point.usefulness)}"
-    )
+def _values(name: str, fronts: Sequence[Front]) -> str:
+    """Usefulness, and the protection on each front."""
+    points = [(front.axis, point) for front in fronts if (point := front.of(name)) is not None]
+    useful = points[0][1].usefulness
+    words = [f"preserved {number('apr_mean', useful.value)}% {interval('apr_mean', useful)}"]
+    words += [
+        f"{axis} {number('psr', point.protection.value)}% {interval('psr', point.protection)}"
+        for axis, point in points
+    ]
+    return "; ".join(words)

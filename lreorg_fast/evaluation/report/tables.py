@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lreorg_fast.evaluation import paper
 from lreorg_fast.evaluation.measured import METRICS, Evaluation, MethodResult
@@ -189,7 +190,8 @@ def front_table(front: Front, grid: Grid) -> Table | None:
         rows.append(Row(point.method.title, cells))
     for method, reason in front.missing:
         dash = notes.dash(reason)
-        rows.append(Row(method.title, (dash, dash, dash, dash)))
+        word = replace(dash, lines=True)
+        rows.append(Row(method.title, (dash, word, dash, word)))
     titles = (f"{front.axis}, % ↑", "by", "APR, % ↑", "verdict")
     return Table(
         f"The front of protection ({front.axis}, by the judge that is worst for the method) and "
@@ -206,8 +208,10 @@ def front_table(front: Front, grid: Grid) -> Table | None:
 def _verdict(better: Sequence[Point]) -> str:
     if not better:
         return "on the front"
-    more = f" and {len(better) - 3} others" if len(better) > 3 else ""
-    return f"beaten by {', '.join(point.method.title for point in better[:3])}{more}"
+    named = [point.method.title for point in better]
+    if len(named) > 4:
+        named[3:] = [f"{len(named) - 3} others"]
+    return f"beaten by {', '.join(named)}"
 
 
 def remaining(evaluation: Evaluation, grid: Grid) -> Iterator[Table]:
