@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ _FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",  # nothing can leave, whatever it tries
 )  # fmt: skip
 _PATIENCE = 60
+# The browser wants the pipes as 3 and 4, which they may be the wrong way round.
+_RENAME = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, wanted in zip(ends, (3, 4)):
+    os.dup2(end, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def installed() -> str | None:
@@ -82,9 +91,8 @@ class Page:
     def screenshot(self, top: float = 0, height: float | None = None) -> bytes:
         """A PNG of the whole page, or of ``height`` pixels from ``top``."""
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {
-            "x": 0, "y": top, "width": size["width"], "height": height or size["height"], "scale": 1,
-        }  # fmt: skip
+        clip = {"x": 0, "y": top, "width": size["width"], "scale": 1}
+        clip["height"] = height or size["height"]
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(shot["data"])
 
@@ -121,10 +129,9 @@ def browser(folder: Path) -> Iterator[Page]:
     read_commands, commands = os.pipe()
     answers, write_answers = os.pipe()
 
-    # The browser wants 3 and 4; a shell renames the descriptors, which works in any thread.
-    script = f'exec "$0" "$@" 3<&{read_commands} 4>&{write_answers}'
     process = subprocess.Popen(
-        ["/bin/sh", "-c", script, path, *_FLAGS, f"--user-data-dir={folder / 'profile'}"],
+        [sys.executable, "-I", "-S", "-c", _RENAME, str(read_commands), str(write_answers), path,
+         *_FLAGS, f"--user-data-dir={folder / 'profile'}"],
         pass_fds=(read_commands, write_answers),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "HOME": str(folder)},

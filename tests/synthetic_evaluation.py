@@ -17,7 +17,7 @@ from lreorg_fast.evaluation.measured import (
 from lreorg_fast.media.pictures import Picture
 
 HOSTILE = (
-    '<script>alert(1)</script>"\'><img src=http://evil.example/x onerror=alert(2)>',
+    "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(2)>",
     "](javascript:alert(3)) | `break` \n## heading \\",
     "\u202egnp.exe\x00\x1b[31m \udcff ünï " + "x" * 900,
 )
@@ -46,8 +46,7 @@ PARTS = {"psr", "similarity", "similarity_gap", "rank_1", "rank_5", "psr_closed_
 def evaluation(seed: int = 0, thin: bool = False, domain: str = "avatars") -> Evaluation:
     """Random figures; ``thin``: nothing but reasons."""
     random = np.random.default_rng(seed)
-    places = {name: place for name, place in METHODS.items()}
-    places |= {name: (0.99, 0.5) for name in JOINT} | {name: (0.3, 0.9) for name in ALONE}
+    places = METHODS | dict.fromkeys(JOINT, (0.99, 0.5)) | dict.fromkeys(ALONE, (0.3, 0.9))
     methods = [
         MethodResult(
             name,
@@ -128,7 +127,9 @@ def _measured(
         for metric in ("similarity", "similarity_gap"):
             yield _mean(metric, 0.1, random, recognizer=recognizer)
         for group in ("gender: female", "gender: male", f"skin: {HOSTILE[0]}"):
-            yield _share("psr", protection, random, recognizer=recognizer, far=RATES[0], group=group)
+            yield _share(
+                "psr", protection, random, recognizer=recognizer, far=RATES[0], group=group
+            )
     if name == "blur":
         yield from unavailable(["parrot_rank_1", "linkage_auc"], REASON)
     else:
