@@ -25,7 +25,7 @@ from lreorg_fast.evaluation.report.grid import (
     copied_number,
     quantities,
 )
-from lreorg_fast.evaluation.report.text import interval, number, place, rate
+from lreorg_fast.evaluation.report.text import interval, number, place, plain, rate
 
 USUAL = ("psr_closed_set", "psr", "released", "detection", "apr_mean", "fid", "feature_distance")
 RECOGNITION = (
@@ -130,11 +130,14 @@ def recovery(evaluation: Evaluation, grid: Grid) -> Table | None:
         value = published.get(quantity.where.get("attribute", "identity"))
         copied = notes.dash(NOT_PUBLISHED) if value is None else Cell(copied_number(value))
         rows.append((place(quantity.where) or "recovered", quantity, (copied,)))
+    without: dict[str, list[str]] = {}
     for method in evaluation.methods:
-        for entry in method.all("recovery"):
-            if method not in methods:
-                grid.cell(entry, Notes())
-                notes.add(f"{method.title}: {entry.reason}")
+        for entry in () if method in methods else method.all("recovery"):
+            grid.cell(entry, Notes())  # its reason is shown below the table
+            titles = without.setdefault(entry.reason or NOT_ASKED, [])
+            titles += [method.title] if method.title not in titles else []
+    for reason, titles in without.items():
+        notes.add(f"{', '.join(titles)}: {reason}")
     caption = f"{paper.RECOVERY.title}, % ↑ ({paper.RECOVERY.conditions})"
     extra = [Column("LReOrg", "the paper's own figures", copied=True)]
     return grid.turned(caption, "attribute", methods, rows, extra, notes)
@@ -266,7 +269,12 @@ def other_systems() -> Table:
 
 
 def _described(method: MethodResult) -> tuple[str, str, str, str]:
-    return method.name, method.description, method.guarantee, method.command
+    return (
+        plain(method.name, 120),
+        plain(method.description, 300),
+        plain(method.guarantee, 300),
+        method.command,
+    )
 
 
 def _loosest(columns: Sequence[Quantity]) -> list[Quantity]:
