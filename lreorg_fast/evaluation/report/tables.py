@@ -134,7 +134,7 @@ def recovery(evaluation: Evaluation, grid: Grid) -> Table | None:
     for method in evaluation.methods:
         for entry in () if method in methods else method.all("recovery"):
             grid.cell(entry, Notes())  # its reason is shown below the table
-            titles = without.setdefault(entry.reason or NOT_ASKED, [])
+            titles = without.setdefault(str(entry.reason), [])
             titles += [method.title] if method.title not in titles else []
     for reason, titles in without.items():
         notes.add(f"{', '.join(titles)}: {reason}")
