@@ -31,7 +31,7 @@ USUAL = ("psr_closed_set", "psr", "released", "detection", "apr_mean", "fid", "f
 RECOGNITION = (
     "psr", "psr_closed_set", "rank_1", "rank_5", "similarity", "similarity_gap",
 )  # fmt: skip
-PRESERVATION = ("apr", "apr_mean", "landmark_error", "diversity")
+PRESERVATION = ("apr", "apr_mean", "landmark_error", "pose_error", "gaze_error", "diversity")
 ATTACKS = (
     "parrot_rank_1",
     "parrot_tar",
@@ -127,9 +127,11 @@ def recovery(evaluation: Evaluation, grid: Grid) -> Table | None:
     published = paper.RECOVERY.rows[0].values
     rows = []
     for quantity in found:
-        value = published.get(quantity.where.get("attribute", "identity"))
+        # A recovered identity is said by a recognizer, without naming an attribute.
+        about = {"attribute": "identity", **quantity.where}
+        value = published.get(about["attribute"])
         copied = notes.dash(NOT_PUBLISHED) if value is None else Cell(copied_number(value))
-        rows.append((place(quantity.where) or "recovered", quantity, (copied,)))
+        rows.append((place(about), quantity, (copied,)))
     without: dict[str, list[str]] = {}
     for method in evaluation.methods:
         for entry in () if method in methods else method.all("recovery"):
