@@ -26,7 +26,7 @@ from lreorg_fast.evaluation.report.projection import FeatureSet, project
 from lreorg_fast.evaluation.report.sheets import Samples, sheet
 from lreorg_fast.evaluation.report.text import plain, words
 
-LONGEST_TITLE = 48
+LONGEST_TITLE = 64
 READING = (
     "Each cell holds the value, its 95% interval and the number n of observations behind it. "
     "↑ means that more protects or preserves more, ↓ that less does. A dash is a figure that "
