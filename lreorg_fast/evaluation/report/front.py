@@ -50,6 +50,13 @@ class Point:
         theirs = (other.protection.value, other.usefulness.value)
         return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
+    def clearly_beats(self, other: Point) -> bool:
+        """Beats it, and in at least one of both with intervals apart."""
+        return self.beats(other) and (
+            self.protection.low > other.protection.high
+            or self.usefulness.low > other.usefulness.high
+        )
+
 
 @dataclass(frozen=True)
 class Front:
@@ -68,6 +75,11 @@ class Front:
     def beaten_by(self, point: Point) -> list[Point]:
         """Everything that beats it."""
         return [other for other in self.points if other.beats(point)]
+
+    def nearly_best(self, point: Point) -> bool:
+        """Beaten, but by nothing whose intervals are apart from its own."""
+        better = self.beaten_by(point)
+        return bool(better) and not any(other.clearly_beats(point) for other in better)
 
     @property
     def best(self) -> list[Point]:

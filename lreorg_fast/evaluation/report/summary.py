@@ -35,7 +35,7 @@ def not_said(evaluation: Evaluation) -> Iterator[str]:
         "who know the person; hair, clothes and place are not hidden by any method that edits a "
         "face."
     )
-    promised = [m.title for m in evaluation.methods if m.guarantee.casefold() not in ("none", "")]
+    promised = [m.title for m in main_methods(evaluation.methods) if _promises(m.guarantee)]
     yield (
         "A success rate is no guarantee: it holds for these pictures and these attacks. "
         + (
@@ -85,6 +85,9 @@ def front_words(front: Front) -> Iterator[str]:
         f"On the front of protection ({front.axis}, by the recognizer that is worst for the "
         f"method) and usefulness (APR), no method has better values than: {best}."
     )
+    near = [point.method.title for point in front.points if front.nearly_best(point)]
+    if near:
+        yield f"As good within the intervals: {', '.join(near)}."
     own = front.of(OWN)
     for other in front.points if own is not None else ():
         if own is not None and other is not own:
@@ -114,7 +117,7 @@ def parrot_words(evaluation: Evaluation) -> Iterator[str]:
             continue
         naive = _largest(entry for entry in method.all("rank_1") if "group" not in entry.where)
         plainly = f"; without that training at most {sentence(naive)}" if naive else ""
-        yield f"{method.title}: {sentence(worst)}{plainly}."
+        yield f"{method.title}: {_noted(worst)}{plainly}."
 
 
 def strongest_attack(evaluation: Evaluation) -> Iterator[str]:
@@ -128,7 +131,18 @@ def strongest_attack(evaluation: Evaluation) -> Iterator[str]:
         )
         if worst is not None and method.name != ORIGINAL:
             about = f" ({place(worst.where)})" if worst.where else ""
-            yield f"{method.title}: {METRICS[worst.metric].title}{about}, {sentence(worst)}."
+            yield f"{method.title}: {METRICS[worst.metric].title}{about}, {_noted(worst)}."
+
+
+def _promises(guarantee: str) -> bool:
+    """Not "none", nor "none: " and why."""
+    return guarantee.partition(":")[0].strip().casefold() not in ("none", "")
+
+
+def _noted(entry: Measured) -> str:
+    """The figure, and what its note says of chance, of a control and of what was left out."""
+    note = entry.figure.note if entry.figure is not None else ""
+    return f"{sentence(entry)}{f' ({clause(note)})' if note else ''}"
 
 
 def _largest(entries: Iterable[Measured]) -> Measured | None:

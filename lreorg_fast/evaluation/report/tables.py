@@ -190,7 +190,7 @@ def front_table(front: Front, grid: Grid) -> Table | None:
             Cell(number("psr", point.protection.value), detail, notes.add(point.protection.note)),
             Cell(place(protection.where), lines=True),
             grid.cell(usefulness, notes),
-            Cell(_verdict(front.beaten_by(point)), lines=True),
+            Cell(_verdict(front, point), lines=True),
         )
         rows.append(Row(point.method.title, cells))
     for method, reason in front.missing:
@@ -201,7 +201,7 @@ def front_table(front: Front, grid: Grid) -> Table | None:
     return Table(
         f"The front of protection ({front.axis}, by the judge that is worst for the method) and "
         "usefulness (APR). Beaten: another method is at least as good in both values and better "
-        "in one",
+        "in one; intervals apart: for at least one such method in at least one of both",
         "method",
         tuple(Column(title) for title in titles),
         tuple(rows),
@@ -210,13 +210,14 @@ def front_table(front: Front, grid: Grid) -> Table | None:
     )
 
 
-def _verdict(better: Sequence[Point]) -> str:
-    if not better:
+def _verdict(front: Front, point: Point) -> str:
+    named = [other.method.title for other in front.beaten_by(point)]
+    if not named:
         return "on the front"
-    named = [point.method.title for point in better]
     if len(named) > 4:
         named[3:] = [f"{len(named) - 3} others"]
-    return f"beaten by {', '.join(named)}"
+    surely = "within the intervals as good" if front.nearly_best(point) else "intervals apart"
+    return f"beaten by {', '.join(named)}; {surely}"
 
 
 def remaining(evaluation: Evaluation, grid: Grid) -> Iterator[Table]:

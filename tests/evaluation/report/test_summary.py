@@ -46,12 +46,25 @@ def test_the_winner_is_the_one_with_the_better_figures() -> None:
     assert "protects less, 90.0% against 98.0%, intervals apart" in text
 
 
+def test_who_is_beaten_within_the_intervals_is_said_to_be_as_good() -> None:
+    close = words(placed("lreorg", 0.99, 0.85), placed("blur", 0.985, 0.845))
+    assert "As good within the intervals: blur." in close
+    apart = words(placed("lreorg", 0.99, 0.85), placed("blur", 0.985, 0.70))
+    assert "As good within the intervals" not in apart
+
+
 def test_the_parrot_is_reported_whatever_it_says() -> None:
     found = words(placed("lreorg", 0.99, 0.85, parrot_rank_1=0.4, rank_1=0.01))
     assert "lreorg: 40.0% [39.0, 41.0], n = 1,000; without that training at most 1.0%" in found
     gone = method("lreorg", *unavailable(["parrot_rank_1"], "one picture per person."))
     assert "lreorg: not known, one picture per person." in words(gone)
     assert "The parrot attack, the decisive one, was not part of this run." in words()
+
+
+def test_the_control_of_an_attack_stands_beside_it() -> None:
+    figure = Figure(0.4, 100, 0.3, 0.5, "of originals 90.0%")
+    text = words(method("m", Measured("parrot_rank_1", figure, {"recognizer": "p"})))
+    assert "m: 40.0% [30.0, 50.0], n = 100 (of originals 90.0%)" in text
 
 
 def test_a_recognizer_that_does_not_work_is_a_warning() -> None:
@@ -67,6 +80,7 @@ def test_what_the_figures_do_not_say_follows_the_data() -> None:
     assert "say nothing about photographs" in words(domain="avatars")
     assert "say nothing about photographs" not in words(domain="photographs")
     assert "None of the methods here promises anything" in words(placed("blur", 0.9, 0.7))
+    assert "None of the methods here promises" in words(method("k", guarantee="none: known rule"))
     promised = method("lreorg", guarantee="epsilon 1")
     assert "A promise is made of lreorg" in words(promised)
     missing = method("blur", *unavailable(["fid", "psr"], "no net"))
