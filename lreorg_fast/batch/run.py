@@ -101,6 +101,7 @@ def anonymize_files(
     plan = plan_outputs(inputs, output)
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
         raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
+    work.subjects.check(source for source, _ in plan)
     # Before anything is made for the report: wrong settings leave nothing behind.
     run = _Run(work, plan, overwrite, workers)
     if report is None:
@@ -230,8 +231,8 @@ class _Run:
             # As late as possible: a picture that is refused leaves no empty folder behind.
             make_folder(target.parent)
             write_image(target, outcome.image, self.overwrite)
-            if self.work.sealer is not None and outcome.face is not None:
-                sealed = self.work.sealer.write(target, picture, outcome.face, self.overwrite)
+            if outcome.seal is not None:
+                sealed = outcome.seal(target, picture, self.overwrite)
                 details["seal"] = None if sealed is None else str(sealed)
             if digest is not None:
                 details |= {"source_sha256": digest, "target_sha256": sha256_of_file(target)}

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 _SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
 # Options that need a part of the work which a method or a kind of picture does not have.
-_OF_PEOPLE = ("person", "person_per_folder", "pseudonyms", "context", "seal", "seal_kind")
 _OF_NETWORKS = (
     *("bundle", "device", "backend", "dtype", "precision", "budget", "ledger"),
-    *_OF_PEOPLE,
+    *("person", "person_per_folder", "people", "pseudonyms", "context"),
 )
 _OF_SCENES = (
     "detector",
@@ -78,6 +77,7 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
 
     covers = _refuse_for_covers(choices, given)
     aligned = _only_aligned(choices, given)
+    _refuse_for_avatars(choices)
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     scene_settings = _scene_settings(choices)
@@ -88,21 +88,22 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     if aligned:
         assert anonymizer is not None
-        exact = choices.faces == "auto"
-        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, exact)
+        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
-    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)
+    recovery = sealer is not None and sealer.recovery
+    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes, recovery=recovery)
     described = {
         name: getattr(choices, name)
         for name in ("detector", "detector_kind", "longest_side", "clip")
     }
-    whole = SceneWork(scene, choices.allow_no_face, described, subjects)
+    whole = SceneWork(scene, choices.allow_no_face, described, subjects, sealer)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
-    return AutoWork(AlignedWork(anonymizer, scene_settings.settings, subjects), whole)
+    aligned_work = AlignedWork(anonymizer, scene_settings.settings, whole.subjects, sealer)
+    return AutoWork(aligned_work, whole)
 
 
 def make_scene(
@@ -110,7 +111,7 @@ def make_scene(
 ) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
     """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
     covers = _refuse_for_covers(choices, given)
-    refuse(given, _OF_PEOPLE, "on videos, whose people are told apart by tracking")
+    refuse(given, ("seal", "seal_kind"), "on videos")
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     settings = _scene_settings(choices)
@@ -140,16 +141,16 @@ def _only_aligned(choices: Choices, given: Collection[str]) -> bool:
             )
         refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
         return True
-    option = choices.release.of_aligned
-    if option is None:
-        return False
-    if choices.faces == "scene" or choices.method != "reorganize":
+    return False
+
+
+def _refuse_for_avatars(choices: Choices) -> None:
+    """Raises ConfigError for pseudonyms with a method that does not draw from their keys."""
+    if choices.method == "avatar" and choices.release.pseudonyms is not None:
         raise ConfigError(
-            f"{option} is for aligned faces and the method 'reorganize'; give '--faces aligned', "
-            f"or leave {option} out"
+            "--pseudonyms is for the method 'reorganize': an avatar is not drawn from a key; leave "
+            "it out, or name people for one avatar each in this run"
         )
-    refuse(given, _OF_SCENES, f"with {option}, which is for aligned faces")
-    return True
 
 
 def _scene_settings(choices: Choices) -> SceneSettings:

@@ -42,7 +42,7 @@ _TRACK_BYTES = 64
 _HEADER = struct.Struct(f"<8sHH{_TRACK_BYTES}s{KEY_BYTES}s")
 _TAG_BYTES, _NONCE_BYTES = 16, 12
 _INFO = b"lreorg seal v1"
-_LONGEST_NAME, _MOST_KEYWORDS, _MOST_ROWS = 100, 64, 64
+_LONGEST_NAME, MOST_KEYWORDS, _MOST_ROWS = 100, 64, 64
 _MOST_NUMBERS = 1 << 22
 
 
@@ -185,7 +185,7 @@ def _unpacked(kind: str, body: bytes) -> Original:
     """ValueError, TypeError, KeyError or ConfigError for anything odd."""
     shapes = description_of(body)
     item, axes = ("<f4", 2) if kind == "feature" else ("u1", 3)
-    if not isinstance(shapes, list) or not 0 < len(shapes) <= _MOST_KEYWORDS:
+    if not isinstance(shapes, list) or not 0 < len(shapes) <= MOST_KEYWORDS:
         raise ValueError("not a list of arrays")
     names = [name for name, *_ in shapes]
     if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
@@ -203,8 +203,8 @@ def _unpacked(kind: str, body: bytes) -> Original:
 
 def check_features(features: Mapping[str, NDArray[np.float32]]) -> None:
     """Raises ConfigError unless these are key features by keyword: (rows, dim), finite."""
-    if not 0 < len(features) <= _MOST_KEYWORDS:
-        raise ConfigError(f"features must be of 1 to {_MOST_KEYWORDS} keywords; give those hidden")
+    if not 0 < len(features) <= MOST_KEYWORDS:
+        raise ConfigError(f"features must be of 1 to {MOST_KEYWORDS} keywords; give those hidden")
     for name, array in features.items():
         if (
             not 0 < len(name) <= _LONGEST_NAME
