@@ -46,7 +46,9 @@ from lreorg_fast.weights.parts import load_part
 if TYPE_CHECKING:  # of rooms above, which :meth:`Anonymizer.video` and `stream` open
     from lreorg_fast.faces import Detector
     from lreorg_fast.live import Shown, StreamSettings, Tracker
+    from lreorg_fast.privacy import Subjects
     from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.sealing import Sealer
     from lreorg_fast.video import VideoReport, VideoSettings
     from lreorg_fast.video.anonymizer import Progress
 
@@ -274,6 +276,8 @@ class Anonymizer:
         scene: SceneSettings | None = None,
         video: VideoSettings | None = None,
         detector: Detector | None = None,
+        subjects: Subjects | None = None,
+        sealer: Sealer | None = None,
         resume: bool = False,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -292,6 +296,8 @@ class Anonymizer:
             target,
             scene=scene,
             video=video,
+            subjects=subjects,
+            sealer=sealer,
             resume=resume,
             overwrite=overwrite,
             progress=progress,

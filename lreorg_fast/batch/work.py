@@ -104,7 +104,7 @@ class AlignedWork:
         settings = settings or Settings()
         self.anonymizer = anonymizer
         self.default = settings == Settings()
-        self.subjects = _checked_subjects(subjects, anonymizer)
+        self.subjects = checked_subjects(subjects, anonymizer)
         self.sealer = sealer
         self.settings = _resolved(anonymizer, settings, self.subjects.probe)
 
@@ -164,7 +164,7 @@ class SceneWork:
         sealer: Sealer | None = None,
     ) -> None:
         self.scene = scene
-        self.subjects = _checked_subjects(subjects, scene.anonymizer)
+        self.subjects = checked_subjects(subjects, scene.anonymizer)
         self.sealer = sealer
         if self.subjects.pseudonyms is not None and scene.settings.method != "reorganize":
             raise ConfigError(
@@ -323,7 +323,7 @@ def describe_ledger(work: Work) -> dict[str, Any]:
     return work.anonymizer.ledger.report(measured)
 
 
-def _checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
+def checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
     if subjects is None:
         return Subjects(Ledger() if anonymizer is None else anonymizer.ledger)
     if anonymizer is None or subjects.ledger is not anonymizer.ledger:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lreorg_fast.cli.release import Release
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from lreorg_fast.faces import Detection, Detector
     from lreorg_fast.media.pictures import Picture
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.privacy import Ledger
+    from lreorg_fast.privacy import Ledger, Subjects
     from lreorg_fast.scene import SceneSettings
     from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.sealing import Sealer
 
 _SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
 # Options that need a part of the work which a method or a kind of picture does not have.
@@ -106,18 +108,34 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     return AutoWork(aligned_work, whole)
 
 
-def make_scene(
-    choices: Choices, given: Collection[str]
-) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
-    """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
+@dataclass(frozen=True)
+class SceneParts:
+    """What videos need, whose frames are scenes."""
+
+    anonymizer: Anonymizer | None
+    detector: Detector
+    settings: SceneSettings
+    attributes: PhotographAttributes | None
+    subjects: Subjects | None
+    sealer: Sealer | None
+
+
+def make_scene(choices: Choices, given: Collection[str], sources: Iterable[Path]) -> SceneParts:
+    """Arguments and errors as :func:`make_work`; ``sources`` are all inputs."""
     covers = _refuse_for_covers(choices, given)
-    refuse(given, ("seal", "seal_kind"), "on videos")
+    _refuse_for_avatars(choices)
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     settings = _scene_settings(choices)
-    anonymizer = None if covers else _anonymizer(choices, choices.release.open_ledger())
+    sealer = choices.release.open_sealer()
+    ledger = None if covers else choices.release.open_ledger()
+    subjects = None if ledger is None else choices.release.open_subjects(ledger)
+    if subjects is not None:
+        subjects.check(sources)
+    anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     attributes = _attributes(choices, anonymizer)
-    return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
+    detector = _Lazy(choices, os.cpu_count() or 1).load()
+    return SceneParts(anonymizer, detector, settings, attributes, subjects, sealer)
 
 
 def _refuse_for_covers(choices: Choices, given: Collection[str]) -> bool:
