@@ -155,6 +155,7 @@ class _Run:
         }
         self.entries: list[FileEntry] = []
         self.earlier: dict[str, FileEntry] = {}
+        self.unsealed: dict[str, str] = {}
         self.journal: Journal | None = None
         self.interrupted = False
 
@@ -162,8 +163,12 @@ class _Run:
         """Entries of an earlier run, where source and result are still what they were."""
         for source, target in self.plan:
             entry = earlier.get(str(source))
-            if entry is not None and entry.target == str(target) and still_valid(entry):
+            if entry is None or entry.target != str(target):
+                continue
+            if still_valid(entry):
                 self.earlier[str(source)] = replace(entry, earlier=True)
+            elif entry.seal is not None and not Path(entry.seal).is_file() and target.exists():
+                self.unsealed[str(source)] = entry.seal
 
     def do_all(self, progress: Progress | None) -> None:
         try:
@@ -214,6 +219,14 @@ class _Run:
         earlier = self.earlier.get(str(source))
         if earlier is not None:
             return earlier
+        lost = self.unsealed.get(str(source))
+        if lost is not None and not self.overwrite:
+            return FileEntry(
+                str(source),
+                "refused",
+                f"its seal '{lost}' is missing, so nobody in '{target}' could be brought back; put "
+                "the seal back, or make both again with --force",
+            )
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
