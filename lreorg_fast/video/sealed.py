@@ -211,7 +211,7 @@ def opened_segment(
     Raises:
         SealError: it does not open, or holds something else.
     """
-    parse = {"feature": _parsed_features, "crop": _parsed_crops}[header.kind]
+    parse = {"feature": parsed_features, "crop": parsed_crops}[header.kind]
     latest = 0
     for body in opened_section(stream, header, number, key, shown):
         try:
@@ -226,7 +226,8 @@ def opened_segment(
         yield items
 
 
-def _parsed_crops(body: bytes) -> list[Item]:
+def parsed_crops(body: bytes) -> list[Item]:
+    """ValueError, TypeError, KeyError or ConfigError for anything odd."""
     description = description_of(body)
     if any(type(n) is not int or n < 0 for entry in description for n in entry[:3]):
         raise ValueError("not windows")
@@ -237,13 +238,15 @@ def _parsed_crops(body: bytes) -> list[Item]:
     ]
 
 
-def _parsed_features(body: bytes) -> list[Item]:
+def parsed_features(body: bytes) -> list[Item]:
+    """As :func:`parsed_crops`."""
     content = dict(description_of(body))
     if content["rows"] == 0:
         arrays_of(body, [])
         return []
     specs, people = specs_of(content["keywords"]), content["people"]
-    if type(people) is not int or not 0 < people <= len(body):
+    # A feature has a number at least, which bounds the list of arrays that are looked for.
+    if type(people) is not int or not 0 < people * len(specs) <= len(body) // 4:
         raise ValueError("not a number of people")
     rows, *arrays = arrays_of(body, [("<f8", (content["rows"], _ROW)), *(specs * people)])
     size = len(specs)
@@ -258,6 +261,8 @@ def _faces(
     rows: NDArray[np.float64], features: Sequence[Any], blending: Blending
 ) -> Iterable[Item]:
     for row in rows:
+        if not (np.abs(row) < 1e9).all():
+            raise ValueError("not a row of numbers")
         index, slot = (int(n) for n in row[:2])
         if slot not in range(len(features)):
             raise ValueError("nobody's place")
