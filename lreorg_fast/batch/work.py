@@ -261,7 +261,7 @@ class AutoWork:
         self.settings = whole.settings
         self.subjects = aligned.subjects
         self.sealer = aligned.sealer
-        if self.sealer != whole.sealer or self.subjects is not whole.subjects:
+        if self.sealer != whole.sealer or self.subjects != whole.subjects:
             raise ConfigError("aligned faces and whole pictures need one sealer and one subjects")
         self._side = aligned.anonymizer.resolution
         self._only_aligned = True

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ import lreorg_fast
 from lreorg_fast.batch.work import SceneWork, describe_settings
 from lreorg_fast.errors import (
     BudgetExceeded,
-    ConfigError,
     LReorgError,
     OutputError,
     PrivacyError,
@@ -28,7 +26,6 @@ from lreorg_fast.errors import (
 from lreorg_fast.faces.detection import Detector
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
-from lreorg_fast.log import once
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.muxing import (
     MUXERS,
@@ -39,21 +36,20 @@ from lreorg_fast.media.muxing import (
 )
 from lreorg_fast.media.segments import Segment
 from lreorg_fast.media.video import VideoReader, container_of
-from lreorg_fast.privacy import LedgerFile, Subject, Subjects
-from lreorg_fast.privacy.seal_sets import SetHeader
+from lreorg_fast.privacy import LedgerFile, Subjects
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
-from lreorg_fast.scene.sealed import Blending
 from lreorg_fast.sealing import Sealer
 from lreorg_fast.video.checkpoint import Checkpoint, Found, fingerprint
 from lreorg_fast.video.describing import describe, plain
 from lreorg_fast.video.editing import Notes, SegmentEditor
 from lreorg_fast.video.finding import find_faces
-from lreorg_fast.video.people import named_tracks
+from lreorg_fast.video.people import agreed_people
+from lreorg_fast.video.remarks import refuse_other_domain, warn
 from lreorg_fast.video.report import VideoReport
 from lreorg_fast.video.resuming import check_seal
 from lreorg_fast.video.resuming import resumed as resumed_notes
 from lreorg_fast.video.resuming import saved as saved_notes
-from lreorg_fast.video.sealed import VideoSealer, write_seal
+from lreorg_fast.video.sealed import agreed_seals, write_seal
 from lreorg_fast.video.settings import VideoSettings
 from lreorg_fast.video.watching import Watcher
 
@@ -194,7 +190,7 @@ class _Run:
         check_target_container(target, self.reader, self.encoding, self.settings.streams)
         self._report = progress or (lambda stage, done, total: None)
         self.seconds: dict[str, float] = {}
-        self._warn()
+        warn(self.reader.info, self.settings.streams, self.encoding)
 
     def _calm(self) -> CalmLatents | None:
         cutoff = self.settings.latent_cutoff
@@ -254,8 +250,8 @@ class _Run:
             work.label,
             self.calm,
             watcher,
-            self._people(work, plan, found),
-            self._seals(work, plan),
+            agreed_people(work, self.work.subjects, self.source, plan, self._times(found)),
+            agreed_seals(work, self.work, len(plan), self.settings.segment_frames),
         )
         with self._timed("edit"):
             segments, notes, resumed = self._edit(work, editor, plan)
@@ -284,25 +280,6 @@ class _Run:
         """(frames,) seconds."""
         return found.times.astype(np.float64) * float(self.reader.info.time_base)
 
-    def _people(self, work: Checkpoint, plan: TrackPlan, found: Found) -> dict[int, Subject]:
-        people = named_tracks(self.work.subjects, self.source, plan, self._times(found))
-        named = {str(number): str(subject.track) for number, subject in people.items()}
-        if work.agreed("people", named) != named:
-            raise ConfigError(
-                "the interrupted run named other people, or counted them in that run only; use "
-                "the same names with --ledger or --pseudonyms, or start anew by --force"
-            )
-        return people
-
-    def _seals(self, work: Checkpoint, plan: TrackPlan) -> VideoSealer | None:
-        if self.sealer is None:
-            return None
-        span = self.settings.segment_frames
-        fresh = SetHeader.fresh(self.sealer.kind, "video", -(-len(plan) // span), span)
-        kept = bytes.fromhex(work.agreed("seal", {"header": fresh.raw.hex()})["header"])
-        blending = Blending.of_settings(self.pictures)
-        return VideoSealer(self.sealer, SetHeader.read(BytesIO(kept)), blending)
-
     def _edit(
         self, work: Checkpoint, editor: SegmentEditor, plan: TrackPlan
     ) -> tuple[list[Segment], list[Notes], int]:
@@ -322,7 +299,8 @@ class _Run:
                 segment, made = self._made(work, editor, plan, number, start, end)
             segments.append(segment)
             notes.append(made)
-            self._refuse_other_domain(notes)
+            if self.anonymizer is not None and self.pictures.method == "reorganize":
+                refuse_other_domain(self.source, self.anonymizer.bundle.manifest, notes)
             self._report("edit", end, len(plan))
         return segments, notes, resumed
 
@@ -354,25 +332,6 @@ class _Run:
             if start <= track.last < end:
                 self._forget(editor, track.track)
         return segment, made
-
-    def _refuse_other_domain(self, notes: list[Notes]) -> None:
-        """Rather no result than a video of gray heads that was made with the wrong bundle."""
-        if self.anonymizer is None or self.pictures.method != "reorganize":
-            return
-        from lreorg_fast.verification import OUT_OF_DOMAIN  # torch
-
-        if any(counts["replaced"] for made in notes for counts in made.faces.values()):
-            return
-        reasons = {
-            reason for made in notes for counts in made.reasons.values() for reason in counts
-        }
-        if reasons and reasons <= set(OUT_OF_DOMAIN):
-            bundle = self.anonymizer.bundle.manifest
-            raise VideoError(
-                f"no face of '{self.source}' so far is of the kind of the bundle '{bundle.name}' "
-                f"({bundle.domain.kind}); use a bundle for such faces, or the method 'avatar', "
-                "'fill' or 'pixelate'"
-            )
 
     def _forget(self, editor: SegmentEditor, number: int) -> None:
         track = editor.track(number)
@@ -423,19 +382,6 @@ class _Run:
         if info.duration is not None and info.rate is not None:
             return round(info.duration * info.rate)
         return None
-
-    def _warn(self) -> None:
-        info = self.reader.info
-        voices = [s for s in info.others if s.kind == "audio" and self.settings.streams.keeps(s)]
-        if voices:
-            once("video-voice", "the sound is kept: a voice identifies; --audio drop removes it")
-        if info.interlaced:
-            once("video-fields", "the video is interlaced; it is encoded as whole frames")
-        if info.codec != self.encoding.encoder.codec:
-            once(
-                f"video-codec-{info.codec}",
-                f"the video is {info.codec} and is encoded as {self.encoding.encoder.codec}",
-            )
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:

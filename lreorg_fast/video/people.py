@@ -12,6 +12,7 @@ from lreorg_fast.errors import ConfigError, VideoError
 from lreorg_fast.faces.track_plan import TrackPlan
 from lreorg_fast.privacy import Subject, Subjects
 from lreorg_fast.privacy.people import NamedPlace
+from lreorg_fast.video.checkpoint import Checkpoint
 
 
 def named_tracks(
@@ -34,6 +35,28 @@ def named_tracks(
     labels = _labels(subjects, source, plan, times)
     people = {label: subjects.labelled(label) for label in dict.fromkeys(labels.values())}
     return {track: people[label] for track, label in labels.items()}
+
+
+def agreed_people(
+    work: Checkpoint,
+    subjects: Subjects,
+    source: Path,
+    plan: TrackPlan,
+    times: NDArray[np.float64],
+) -> dict[int, Subject]:
+    """:func:`named_tracks`, which must be those of the interrupted run that goes on.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    people = named_tracks(subjects, source, plan, times)
+    named = {str(number): str(subject.track) for number, subject in people.items()}
+    if work.agreed("people", named) != named:
+        raise ConfigError(
+            "the interrupted run named other people, or counted them in that run only; use the "
+            "same names with --ledger or --pseudonyms, or start anew by --force"
+        )
+    return people
 
 
 def _labels(

@@ -10,12 +10,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lreorg_fast.batch.work import SceneWork
 from lreorg_fast.errors import ConfigError, SealError
 from lreorg_fast.files import atomic_file
 from lreorg_fast.media.pictures import Picture
@@ -64,6 +66,21 @@ class VideoSealer:
         section = SectionSealer(self.header, number, f"segment-{number}", self.sealer.recipient)
         kind = _Features if self.sealer.kind == "feature" else _Crops
         return SegmentSeal(self, kind(section, stream, self.blending), stream)
+
+
+def agreed_seals(
+    work: Checkpoint, pictures: SceneWork, frames: int, span: int
+) -> VideoSealer | None:
+    """Of a video of so many frames, in segments of ``span``; the interrupted run's if one goes on.
+
+    None where nothing is sealed.
+    """
+    if pictures.sealer is None:
+        return None
+    fresh = SetHeader.fresh(pictures.sealer.kind, "video", -(-frames // span), span)
+    kept = bytes.fromhex(work.agreed("seal", {"header": fresh.raw.hex()})["header"])
+    blending = Blending.of_settings(pictures.scene.settings)
+    return VideoSealer(pictures.sealer, SetHeader.read(BytesIO(kept)), blending)
 
 
 class SegmentSeal:
