@@ -47,7 +47,9 @@ from lreorg_fast.weights.parts import load_part
 if TYPE_CHECKING:  # of rooms above, which :meth:`Anonymizer.video` and `stream` open
     from lreorg_fast.faces import Detector
     from lreorg_fast.live import Shown, StreamSettings, Tracker
+    from lreorg_fast.privacy import Subjects
     from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.sealing import Sealer
     from lreorg_fast.video import VideoReport, VideoSettings
     from lreorg_fast.video.anonymizer import Progress
 
@@ -66,6 +68,7 @@ class _Face:
     track: str
     original: Tensor  # at the generator's resolution
     seen: Tensor  # at the encoder's, resized from the same picture
+    own: ResolvedSettings | None = None  # with the draws of a pseudonym
     reason: str | None = None
     replacements: dict[str, Replacement] | None = None
     key: RecoveryKey | None = None
@@ -275,6 +278,8 @@ class Anonymizer:
         scene: SceneSettings | None = None,
         video: VideoSettings | None = None,
         detector: Detector | None = None,
+        subjects: Subjects | None = None,
+        sealer: Sealer | None = None,
         resume: bool = False,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -293,6 +298,8 @@ class Anonymizer:
             target,
             scene=scene,
             video=video,
+            subjects=subjects,
+            sealer=sealer,
             resume=resume,
             overwrite=overwrite,
             progress=progress,
@@ -304,6 +311,9 @@ class Anonymizer:
         tracks: Sequence[str],
         settings: ResolvedSettings,
         latent_filter: LatentFilter | None = None,
+        *,
+        own: Mapping[str, ResolvedSettings] | None = None,
+        recovery: bool = False,
     ) -> tuple[list[Tensor | None], tuple[FaceResult, ...]]:
         """As :meth:`__call__`, for faces that are tensors already: nothing leaves the device.
 
@@ -312,19 +322,22 @@ class Anonymizer:
             tracks: one label per face.
             settings: from :meth:`resolve`.
             latent_filter: see :meth:`__call__`.
+            own: of tracks that draw from a sampler of their own (a pseudonym): the same settings
+                resolved with it.
+            recovery: see :meth:`__call__`.
 
         Returns:
             The new faces, None where one has to be filled, and what was done.
         """
-        size = self.encoder.config.input_size
+        size, own = self.encoder.config.input_size, own or {}
         work = [
-            _Face(i, track, face, at_size(face[None], size)[0])
+            _Face(i, track, face, at_size(face[None], size)[0], own.get(track))
             for i, (track, face) in enumerate(
                 zip(self._track_names(tracks, len(faces)), faces, strict=True)
             )
         ]
         self._work(work, settings, latent_filter)
-        described = tuple(self._describe(face, settings, recovery=False) for face in work)
+        described = tuple(self._describe(face, settings, recovery) for face in work)
         return [face.output for face in work], described
 
     def restore(self, image: Any, key: RecoveryKey) -> Picture:
@@ -339,17 +352,27 @@ class Anonymizer:
             It is not the original picture; what is hit is measured in the bundle's figures.
         """
         (picture,) = checked_pictures(image)
+        restored = to_pictures(self._restored(self._seen(picture), key))[0]
+        return resized(restored, picture.shape[1::-1])
+
+    def restore_on_device(self, face: Tensor, key: RecoveryKey) -> Tensor:
+        """As :meth:`restore`, of ``(3, R, R)`` float in [-1, 1]; the same comes back."""
+        seen = at_size(face[None].to(self.device), self.encoder.config.input_size)[0]
+        return self._restored(seen, key)[0]
+
+    def _restored(self, seen: Tensor, key: RecoveryKey) -> Tensor:
+        """(1, 3, R, R) of what the encoder sees."""
         unknown = [name for name in key.features if name not in self.keywords]
         if unknown or not key.features:
             raise ConfigError(f"the recovery key is for keywords {unknown}, not of this bundle")
         with torch.inference_mode():
-            s = self.encoder(self._seen(picture)[None].to(self.device))
+            s = self.encoder(seen[None].to(self.device))
             features = {
                 name: torch.from_numpy(feature).to(self.device)
                 for name, feature in reversed(list(key.features.items()))
             }
-            restored = self.generator.synthesis(self.engine.reorganize(s, features, []))
-        return resized(to_pictures(restored)[0], picture.shape[1::-1])
+            restored: Tensor = self.generator.synthesis(self.engine.reorganize(s, features, []))
+        return restored.clamp(-1, 1)
 
     def _track_names(self, tracks: Sequence[str] | None, count: int) -> list[str]:
         if tracks is None:
@@ -432,7 +455,8 @@ class Anonymizer:
             features, _ = self.engine.disentangle(current, name)
             rows = []
             for face, feature, original in zip(faces, features.cpu(), originals, strict=True):
-                rows.append(self._draw(face, name, anonymizer, feature))
+                drawn_by = anonymizer if face.own is None else face.own.anonymizers[name]
+                rows.append(self._draw(face, name, drawn_by, feature))
                 original[name] = feature.numpy().astype(np.float32)
             replace[name] = torch.stack(rows)[:, None].to(s0)
         for face, original in zip(faces, originals, strict=True):

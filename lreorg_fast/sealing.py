@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,18 @@ from lreorg_fast.media import read_image
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.privacy.keys import PrivateKey, PublicKey, require_cryptography
 from lreorg_fast.privacy.randomness import INSECURE_GUARANTEE
+from lreorg_fast.privacy.seal_sets import (
+    MAGIC,
+    SectionSealer,
+    SetHeader,
+    check_end,
+    opened_section,
+)
 from lreorg_fast.privacy.sealed import KINDS, MAX_SEAL_BYTES, Original, seal, unseal
+from lreorg_fast.privacy.subjects import picture_digest
 from lreorg_fast.result import FaceResult, RecoveryKey
+from lreorg_fast.scene.faces import SceneFace
+from lreorg_fast.scene.sealed import PARSERS, Blending, SealedCrop, SealedFace, sealed_face
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -82,8 +93,45 @@ class Sealer:
             SealError: the draw is that of a test, which protects nobody.
             OutputError, ConfigError: it cannot be written.
         """
+        return self._written(output, overwrite, lambda: self._sealed(output, original, face))
+
+    def write_scene(
+        self,
+        output: Path,
+        original: Picture,
+        faces: Sequence[SceneFace],
+        blending: Blending,
+        overwrite: bool = False,
+    ) -> Path | None:
+        """As :meth:`write`, of a whole picture: one section per face that could be brought back.
+
+        Args:
+            output, original, overwrite: as there.
+            faces: all of the picture, with recovery keys for the kind ``feature``.
+            blending: how new faces were laid in.
+
+        Raises:
+            SealError: as there; a seal of more than 256 MiB.
+            OutputError, ConfigError: it cannot be written.
+        """
+        return self._written(
+            output, overwrite, lambda: self._sealed_scene(output, original, faces, blending)
+        )
+
+    def refuse_tests(self, guarantees: Sequence[str]) -> None:
+        """Raises SealError if a draw was that of a test, which protects nobody."""
+        if INSECURE_GUARANTEE in guarantees:
+            raise SealError(
+                "nothing is sealed for a draw of InsecureTestSampler, whose seed repeats it; leave "
+                "the sampler out"
+            )
+
+    def _written(
+        self, output: Path, overwrite: bool, sealed: Callable[[], bytes | None]
+    ) -> Path | None:
+        """The seal of an output that is taken away if there can be none."""
         try:
-            content = self._sealed(output, original, face)
+            content = sealed()
             if content is None:
                 return None
             target = seal_path(output)
@@ -95,12 +143,30 @@ class Sealer:
             raise
         return target
 
-    def _sealed(self, output: Path, original: Picture, face: FaceResult) -> bytes | None:
-        if INSECURE_GUARANTEE in face.guarantee.values():
+    def _sealed_scene(
+        self, output: Path, original: Picture, faces: Sequence[SceneFace], blending: Blending
+    ) -> bytes | None:
+        results = [face.result for face in faces if face.result is not None]
+        self.refuse_tests([text for result in results for text in result.guarantee.values()])
+        every = ((face.track, sealed_face(self.kind, face, original, blending)) for face in faces)
+        found = [(track, face) for track, face in every if face is not None]
+        if not found:
+            return None
+        header = SetHeader.fresh(self.kind, "picture", len(found))
+        digest = picture_digest(read_image(output))
+        content = header.raw
+        for number, (track, face) in enumerate(found):
+            section = SectionSealer(header, number, track, self.recipient)
+            content += section.head + section.last(face.body, digest)
+        if len(content) > MAX_SEAL_BYTES:
             raise SealError(
-                "nothing is sealed for a draw of InsecureTestSampler, whose seed repeats it; leave "
-                "the sampler out"
+                f"the seal of the picture would have more than {MAX_SEAL_BYTES >> 20} MiB; seal "
+                "the kind 'feature', or make the picture smaller"
             )
+        return content
+
+    def _sealed(self, output: Path, original: Picture, face: FaceResult) -> bytes | None:
+        self.refuse_tests(list(face.guarantee.values()))
         if self.kind == "crop":
             found = Original(crop=original)
         elif face.status == "filled" or face.recovery_key is None:
@@ -116,7 +182,7 @@ def restore_file(
     anonymizer: Callable[[], Anonymizer],
     seal_file: str | os.PathLike[str] | None = None,
 ) -> tuple[Picture, str]:
-    """Bring the face of one output back.
+    """Bring the face of one output back, or all faces of a whole picture that have a section.
 
     Args:
         output: the file, as it was written.
@@ -143,6 +209,8 @@ def restore_file(
         raise SealError(f"cannot read the seal '{path}': {reason}; put it beside the output") from (
             error
         )
+    if content[: len(MAGIC)] == MAGIC:
+        return _restored_scene(content, picture, key, anonymizer)
     original = unseal(content, picture, key)
     if original.crop is not None:
         return original.crop, original.kind
@@ -151,6 +219,47 @@ def restore_file(
     try:
         return network.restore(picture, RecoveryKey(original.features)), original.kind
     except (ConfigError, RuntimeError) as error:  # other keywords, or features of another size
-        raise SealError(
-            "the seal's features do not fit this bundle; give the one that made the output"
-        ) from error
+        from lreorg_fast.scene.restoring import OTHER_BUNDLE
+
+        raise SealError(OTHER_BUNDLE) from error
+
+
+def _restored_scene(
+    content: bytes, picture: Picture, key: PrivateKey, anonymizer: Callable[[], Anonymizer]
+) -> tuple[Picture, str]:
+    """Every section is opened before the first face is put back."""
+    header, faces = opened_scene(content, picture, key)
+    # Below this line networks run, so torch is loaded.
+    from lreorg_fast.scene.restoring import put_crops_back, put_features_back
+
+    crops = [face for face in faces if isinstance(face, SealedCrop)]
+    if crops:
+        return put_crops_back(picture, crops), header.kind
+    features = [face for face in faces if not isinstance(face, SealedCrop)]
+    return put_features_back(anonymizer(), picture, features), header.kind
+
+
+def opened_scene(
+    content: bytes, picture: Picture, key: PrivateKey
+) -> tuple[SetHeader, list[SealedFace]]:
+    """The header and the faces of a whole picture's seal.
+
+    Raises:
+        SealError: damaged, or made for another key or output.
+    """
+    stream = BytesIO(content)
+    header = SetHeader.read(stream)
+    if header.medium != "picture":
+        raise SealError("the seal is of a video, but the output is a picture; give its own")
+    digest = picture_digest(picture)
+    bodies = [
+        list(opened_section(stream, header, number, key, digest)) for number in range(header.count)
+    ]
+    check_end(stream)
+    try:
+        # Anybody can seal anything for a public key, so what is inside is looked at as well.
+        if any(len(chunks) != 1 for chunks in bodies):
+            raise ValueError("not one chunk for each face")
+        return header, [PARSERS[header.kind](chunks[0]) for chunks in bodies]
+    except (ValueError, TypeError, KeyError, ConfigError) as error:
+        raise SealError("the seal opens, but holds no original; it was made wrongly") from error

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "live": MIDDLE | {"scene"},
     "batch": MIDDLE | {"pipeline", "result", "scene", "sealing", "settings", "verification"},
-    "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
+    "video": MIDDLE | {"pipeline", "result", "scene", "batch", "sealing", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE | {"pipeline", "result", "settings", "scene", "video", "audit"},
     "export": MIDDLE | {"verification"},

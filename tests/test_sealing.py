@@ -166,6 +166,41 @@ def test_an_earlier_seal_stays_unless_asked_and_nothing_is_drawn(
     assert sealed(anonymizer, faces, key, "crop", overwrite=True).counts["replaced"] == 2
 
 
+def test_a_resumed_run_says_that_a_seal_is_missing_and_what_helps(
+    anonymizer: lf.Anonymizer, faces: Path, key: PrivateKey
+) -> None:
+    how = {"report": faces.parent / "r.json"}
+    report = sealed(anonymizer, faces, key, "crop", **how)
+    first, second = report.files
+    Path(str(first.seal)).rename(faces.parent / "elsewhere")
+    again = sealed(anonymizer, faces, key, "crop", resume=True, **how)
+    assert [(entry.status, entry.earlier) for entry in again.files] == [
+        ("refused", False),
+        ("replaced", True),
+    ]
+    reason = str(again.files[0].reason)
+    assert all(words in reason for words in (str(first.seal), "missing", "--force"))
+    assert Path(str(first.target)).is_file()  # it stays, and so does the other pair
+    assert restore_file(str(second.target), key, lambda: anonymizer)[1] == "crop"
+
+
+def test_a_seal_that_was_put_back_or_made_again_lets_the_run_go_on(
+    anonymizer: lf.Anonymizer, faces: Path, key: PrivateKey
+) -> None:
+    how = {"report": faces.parent / "r.json"}
+    first = sealed(anonymizer, faces, key, "crop", **how).files[0]
+    lost = Path(str(first.seal))
+    content = lost.read_bytes()
+    lost.unlink()
+    made = sealed(anonymizer, faces, key, "crop", resume=True, overwrite=True, **how)
+    assert [(entry.status, entry.earlier) for entry in made.files] == [
+        ("replaced", False),
+        ("replaced", True),
+    ]
+    assert lost.read_bytes() != content
+    assert restore_file(str(first.target), key, lambda: anonymizer)[1] == "crop"
+
+
 def test_features_of_another_bundle_are_an_error(
     anonymizer: lf.Anonymizer, faces: Path, key: PrivateKey, tmp_path: Path
 ) -> None:

@@ -72,6 +72,8 @@ class AuditReport:
     bundle: str
     settings: Mapping[str, Any]
     findings: tuple[Finding, ...]
+    people: str | None = None
+    """Whose pictures layers 4 and 5 looked at."""
 
     @property
     def passed(self) -> bool:
@@ -87,6 +89,7 @@ class AuditReport:
             "alpha": ALPHA,
             "passed": self.passed,
             "findings": [finding.to_dict() for finding in self.findings],
+            "people": self.people,
             "statement": STATEMENT,
         }
 
@@ -101,6 +104,7 @@ class AuditReport:
             + ("Everything is as it must be." if self.passed else "**NOT everything passed.**"),
             "",
             STATEMENT,
+            *(() if self.people is None else ("", self.people)),
         ]
         for layer, title in LAYER_NAMES.items():
             found = [finding for finding in self.findings if finding.layer == layer]

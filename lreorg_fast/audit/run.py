@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from lreorg_fast.audit.claims import Claim, false_claims, honest_claims
+from lreorg_fast.audit.people import FEWEST_PEOPLE, People, drawn_people, people_of_folder
 from lreorg_fast.audit.report import AuditReport, Finding
 from lreorg_fast.audit.statistics import scipy_stats
 from lreorg_fast.audit.tables import (
@@ -18,14 +21,15 @@ from lreorg_fast.audit.tables import (
     white_box,
 )
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.media.pictures import Picture
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.privacy import DEFAULT_EPSILON, PaperWindow
 from lreorg_fast.privacy.arrays import Float64Array
 from lreorg_fast.privacy.mechanisms import checked_epsilon
 
 LAYERS = (1, 2, 3, 4, 5)
-_FEWEST_PEOPLE = 20
+_OF_PICTURES = {4, 5}
+# Of 256 pixels each they take 1 GB.
+_MOST_PEOPLE = 5_000
 _ONE_RUN_FALSE_EPSILON = 2.0
 _FEW_COST = 20
 Progress = Callable[[int, int], None]
@@ -38,9 +42,11 @@ class AuditSettings:
     Args:
         epsilon: of the honest window randomized response, in [0, 20].
         layers: some of :data:`LAYERS`.
-        people: for layer 5, at least 20; the more, the higher the bound can be. 500 refute a
-            false claim of 2.
-        seed: of the people who are drawn; the audited draws have no seed.
+        people: for layer 5, 20 to 5,000; the more, the higher the bound can be. 500 refute a false
+            claim of 2. With ``faces`` as many at most.
+        seed: of the people who are drawn or chosen; the audited draws have no seed.
+        faces: folder of aligned faces for layers 4 and 5, see
+            :func:`lreorg_fast.audit.people.people_of_folder`; None draws avatars.
 
     Raises:
         ConfigError: a value out of range.
@@ -50,6 +56,7 @@ class AuditSettings:
     layers: Iterable[int] = LAYERS
     people: int = 500
     seed: int = 0
+    faces: str | None = None
 
     def __post_init__(self) -> None:
         checked_epsilon(self.epsilon)
@@ -57,10 +64,17 @@ class AuditSettings:
         if not layers or not set(layers) <= set(LAYERS):
             raise ConfigError(f"layers are {layers}, but must be some of {LAYERS}; name one")
         object.__setattr__(self, "layers", layers)
-        if self.people < _FEWEST_PEOPLE:
+        if not FEWEST_PEOPLE <= self.people <= _MOST_PEOPLE:
             raise ConfigError(
-                f"people is {self.people}, but must be at least {_FEWEST_PEOPLE}; ask for more"
+                f"people is {self.people}, but must be {FEWEST_PEOPLE} to {_MOST_PEOPLE}; ask for "
+                "another number"
             )
+        if self.faces is not None and not _OF_PICTURES & set(layers):
+            raise ConfigError("faces have no effect without layers 4 or 5; leave them out")
+
+    def described(self) -> dict[str, Any]:
+        """JSON-able, without the name of the folder, which may be a person's."""
+        return vars(self) | {"faces": None if self.faces is None else "a folder"}
 
 
 def run_audit(
@@ -77,16 +91,18 @@ def run_audit(
         Everything that was found; ``passed`` says whether all of it is as it must be.
 
     Raises:
-        ConfigError: layers 4 and 5 with a bundle that is not for avatars, which are what the
-            audit draws.
+        ConfigError: layers 4 and 5 without ``faces`` and with a bundle that is not for avatars;
+            too few faces.
+        ImageError: a file among ``faces`` is no aligned face.
         MissingExtra: without scipy.
     """
     scipy_stats()
     audit = _Audit(anonymizer, settings, progress)
     return AuditReport(
         bundle=anonymizer.bundle.manifest.name,
-        settings=vars(settings) | {"groups": anonymizer.codebook.num_groups},
+        settings=settings.described() | {"groups": anonymizer.codebook.num_groups},
         findings=tuple(audit.findings()),
+        people=audit.people.statement if _OF_PICTURES & set(settings.layers) else None,
     )
 
 
@@ -110,7 +126,7 @@ class _Audit:
         for layer in self.settings.layers:
             if layer in layers:
                 yield from layers[layer]()
-        if {4, 5} & set(self.settings.layers):
+        if _OF_PICTURES & set(self.settings.layers):
             yield from self._pictures()
 
     def _codebooks(self) -> Iterator[tuple[tuple[Claim, ...], Float64Array]]:
@@ -141,7 +157,7 @@ class _Audit:
     def _pictures(self) -> Iterator[Finding]:
         from lreorg_fast.audit.pictures import Attacker, end_to_end, one_run
 
-        attacker = Attacker(self.anonymizer, self._people(), self._step(1))
+        attacker = Attacker(self.anonymizer, self.people.pictures, self._step(1))
         if 4 in self.settings.layers:
             claims = (*self.honest, self.false[0])
             yield from end_to_end(attacker, claims, self._step(_FEW_COST))
@@ -153,17 +169,13 @@ class _Audit:
         claim = Claim(paper.name, _ONE_RUN_FALSE_EPSILON, paper, False, 1)
         return (*self.honest, claim)
 
-    def _people(self) -> list[Picture]:
-        from lreorg_fast.demo.figures import draw_people
-
-        domain = self.anonymizer.bundle.manifest.domain.kind
-        if "avatar" not in domain:
-            raise ConfigError(
-                f"layers 4 and 5 draw avatars, but the bundle is for {domain}; audit it with "
-                "layers 1,2,3"
-            )
-        drawn = draw_people(self.settings.people, self.settings.seed, self.anonymizer.resolution)
-        return drawn.probes
+    @cached_property
+    def people(self) -> People:
+        """Whose pictures layers 4 and 5 look at."""
+        asked = self.settings
+        if asked.faces is None:
+            return drawn_people(self.anonymizer, asked.people, asked.seed)
+        return people_of_folder(self.anonymizer, asked.faces, asked.people, asked.seed)
 
     def _step(self, units: int) -> Step:
         def step(count: int) -> None:
@@ -181,8 +193,9 @@ class _Audit:
             2: 100 * len(self.honest),
             3: 8 * sum(_draw_cost(claim) for claim in claims),
             4: members.shape[0] * members.shape[1] + (len(self.honest) + 1) * 8 * _FEW_COST,
-            5: (len(self.honest) + 1) * (self.settings.people + 1),
         }
+        if layer == 5:
+            return (len(self.honest) + 1) * (len(self.people.pictures) + 1)
         return int(costs[layer])
 
 

@@ -101,6 +101,7 @@ def anonymize_files(
     plan = plan_outputs(inputs, output)
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
         raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
+    work.subjects.check(source for source, _ in plan)
     # Before anything is made for the report: wrong settings leave nothing behind.
     run = _Run(work, plan, overwrite, workers)
     if report is None:
@@ -154,6 +155,7 @@ class _Run:
         }
         self.entries: list[FileEntry] = []
         self.earlier: dict[str, FileEntry] = {}
+        self.unsealed: dict[str, str] = {}
         self.journal: Journal | None = None
         self.interrupted = False
 
@@ -161,8 +163,12 @@ class _Run:
         """Entries of an earlier run, where source and result are still what they were."""
         for source, target in self.plan:
             entry = earlier.get(str(source))
-            if entry is not None and entry.target == str(target) and still_valid(entry):
+            if entry is None or entry.target != str(target):
+                continue
+            if still_valid(entry):
                 self.earlier[str(source)] = replace(entry, earlier=True)
+            elif entry.seal is not None and not Path(entry.seal).is_file() and target.exists():
+                self.unsealed[str(source)] = entry.seal
 
     def do_all(self, progress: Progress | None) -> None:
         try:
@@ -213,6 +219,14 @@ class _Run:
         earlier = self.earlier.get(str(source))
         if earlier is not None:
             return earlier
+        lost = self.unsealed.get(str(source))
+        if lost is not None and not self.overwrite:
+            return FileEntry(
+                str(source),
+                "refused",
+                f"its seal '{lost}' is missing, so nobody in '{target}' could be brought back; put "
+                "the seal back, or make both again with --force",
+            )
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
@@ -230,8 +244,8 @@ class _Run:
             # As late as possible: a picture that is refused leaves no empty folder behind.
             make_folder(target.parent)
             write_image(target, outcome.image, self.overwrite)
-            if self.work.sealer is not None and outcome.face is not None:
-                sealed = self.work.sealer.write(target, picture, outcome.face, self.overwrite)
+            if outcome.seal is not None:
+                sealed = outcome.seal(target, picture, self.overwrite)
                 details["seal"] = None if sealed is None else str(sealed)
             if digest is not None:
                 details |= {"source_sha256": digest, "target_sha256": sha256_of_file(target)}

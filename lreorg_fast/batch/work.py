@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from lreorg_fast.batch.report import FileStatus
 from lreorg_fast.errors import ConfigError, ImageError
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.privacy import Ledger, Subjects
 from lreorg_fast.privacy.randomness import Sampler
-from lreorg_fast.scene import SceneAnonymizer, SceneFace, SceneResult
+from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneResult
+from lreorg_fast.scene.sealed import Blending
 from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.result import FaceResult
     from lreorg_fast.weights import BundleManifest
 
 # The figure of a bundle (lreorg_fast.demo.figures) that was measured with the default settings.
 _PROTECTION = "default: PSR (random)"
+SealWriter = Callable[[Path, Picture, bool], Path | None]
 NO_FACE_FOUND: FileStatus = "no face found"
 
 
@@ -35,14 +38,15 @@ class Outcome:
         image: what may be written; None if nothing may.
         status, reason: see :class:`lreorg_fast.batch.report.FileEntry`.
         details: its further fields.
-        face: of an aligned face, what was done, with what a seal needs.
+        seal: writes the seal of the written file, ``seal(target, original, overwrite)``; None
+            where none was asked for, or nothing is known to seal.
     """
 
     image: Picture | None
     status: FileStatus
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    face: FaceResult | None = field(default=None, repr=False)
+    seal: SealWriter | None = field(default=None, repr=False)
 
 
 class Work(Protocol):
@@ -66,7 +70,7 @@ class Work(Protocol):
 
     @property
     def sealer(self) -> Sealer | None:
-        """Writes the seal of each outcome that has a face."""
+        """Writes the seals that outcomes ask for."""
 
     def __call__(self, picture: Picture, source: Path) -> Outcome:
         """Never raises for a face; raises for a picture that cannot be worked on.
@@ -85,8 +89,6 @@ class AlignedWork:
         settings: the default is to hide identity.
         subjects: who is on which picture; by default each is a person of its own.
         sealer: keeps what brings a face back; None, the default, keeps nothing.
-        exact: a picture of another size than the bundle's is refused: it may be a whole one, in
-            which nobody can be named or sealed.
 
     Raises:
         ConfigError: settings that the bundle cannot do, or subjects of another ledger.
@@ -98,24 +100,20 @@ class AlignedWork:
         settings: Settings | None = None,
         subjects: Subjects | None = None,
         sealer: Sealer | None = None,
-        exact: bool = False,
     ) -> None:
         settings = settings or Settings()
         self.anonymizer = anonymizer
         self.default = settings == Settings()
-        self.subjects = _checked_subjects(subjects, anonymizer)
+        self.subjects = checked_subjects(subjects, anonymizer)
         self.sealer = sealer
         self.settings = _resolved(anonymizer, settings, self.subjects.probe)
-        self._exact = exact
 
     def __call__(self, picture: Picture, source: Path) -> Outcome:
         """See :class:`Work`.
 
         Raises:
-            ImageError: not square, or of another size where that is asked for.
+            ImageError: not square.
         """
-        if self._exact:
-            self._refuse_other_size(picture)
         subject = self.subjects.of(source, picture)
         recovery = self.sealer is not None and self.sealer.recovery
         result = self.anonymizer(picture, **self.settings, **subject.arguments(), recovery=recovery)
@@ -129,17 +127,15 @@ class AlignedWork:
             "mechanism": dict(face.mechanism),
             "guarantee": dict(face.guarantee),
         }
-        return Outcome(result.image, face.status, face.reason, details, face)
+        sealer = self.sealer
 
-    def _refuse_other_size(self, picture: Picture) -> None:
-        side = self.anonymizer.resolution
-        if picture.shape[:2] != (side, side):
-            height, width = picture.shape[:2]
-            raise ImageError(
-                f"it has {width} x {height} pixels and may be a whole picture, for which there are "
-                f"neither seals nor pseudonyms; if it is one aligned face, say so with --faces "
-                f"aligned or make it {side} x {side}"
-            )
+        def seal(target: Path, original: Picture, overwrite: bool) -> Path | None:
+            assert sealer is not None
+            return sealer.write(target, original, face, overwrite)
+
+        return Outcome(
+            result.image, face.status, face.reason, details, None if sealer is None else seal
+        )
 
 
 class SceneWork:
@@ -150,14 +146,14 @@ class SceneWork:
         allow_no_face: a picture in which no face is found is written all the same, without its
             metadata. By default it is not: the detector may have missed one.
         detector: what finds the faces, for the report and the check of a resumed run.
-        subjects: who is on the pictures; a named person needs pictures of one face. By default
-            each face is a person of its own.
+        subjects: who is on the pictures. By default each face is a person of its own.
+        sealer: keeps what brings faces back; None, the default, keeps nothing. For the kind
+            ``feature`` the scene must hand out recovery keys.
 
     Raises:
-        ConfigError: pseudonyms, or subjects of another ledger.
+        ConfigError: subjects of another ledger, pseudonyms with a method or mechanism that cannot
+            draw them, or a scene that keeps nothing to seal.
     """
-
-    sealer = None  # a seal is of one aligned face
 
     def __init__(
         self,
@@ -165,34 +161,44 @@ class SceneWork:
         allow_no_face: bool = False,
         detector: Mapping[str, Any] | None = None,
         subjects: Subjects | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self.scene = scene
-        self.subjects = _checked_subjects(subjects, scene.anonymizer)
-        if self.subjects.pseudonyms is not None:
+        self.subjects = checked_subjects(subjects, scene.anonymizer)
+        self.sealer = sealer
+        if self.subjects.pseudonyms is not None and scene.settings.method != "reorganize":
             raise ConfigError(
-                "pseudonyms are for aligned faces; anonymize those, or leave the pseudonyms out"
+                f"pseudonyms have no effect with the method '{scene.settings.method}'; leave them "
+                "out, or choose the method 'reorganize'"
             )
+        if sealer is not None and sealer.recovery and not scene.recovery:
+            raise ConfigError("the scene hands out no recovery keys to seal; make it with recovery")
         self.anonymizer = scene.anonymizer
         self.allow_no_face = allow_no_face
         self.default = False  # the figures are about aligned faces
         self.settings: Mapping[str, Any] = asdict(scene.settings) | dict(detector or {})
         if scene.settings.method == "reorganize" and self.anonymizer is not None:
-            self.settings = self.settings | _resolved(self.anonymizer, scene.settings.settings)
+            resolved = _resolved(self.anonymizer, scene.settings.settings, self.subjects.probe)
+            self.settings = self.settings | resolved
 
     def __call__(self, picture: Picture, source: Path) -> Outcome:
         """See :class:`Work`.
 
         Raises:
-            ImageError: every face is of another kind than the bundle's, or there are several and
-                one person was named.
+            ImageError: every face is of another kind than the bundle's, or faces and named people
+                do not fit together.
         """
         found = self.scene.detect(picture)
-        subjects = self.subjects.of_faces(source, picture, len(found))
-        tracks = None if subjects is None else [str(subject.track) for subject in subjects]
+        boxes = np.array([face.box for face in found]).reshape(-1, 4)
+        subjects = self.subjects.of_faces(source, picture, boxes)
+        known = [
+            KnownFace(face, str(subject.track), subject.sampler)
+            for face, subject in zip(found, subjects, strict=True)
+        ]
         try:
-            result = self.scene.replace_found(picture, found, tracks)
+            result = self.scene.replace(picture, known)
         finally:
-            for subject in subjects or ():
+            for subject in subjects:
                 self.subjects.done(subject)
         if not result.faces:
             return self._without_face(result)
@@ -202,12 +208,21 @@ class SceneWork:
             "privacy": _privacy(result.faces),
             "faces": tuple(face.to_dict() for face in result.faces),
         }
+        seal = self._seal(result)
         if result.filled:
             reasons = sorted({str(face.reason) for face in result.filled})
             count = f"{len(result.filled)} of {len(result.faces)} faces filled"
-            return Outcome(result.image, "filled", f"{count}: {'; '.join(reasons)}", details)
+            return Outcome(result.image, "filled", f"{count}: {'; '.join(reasons)}", details, seal)
         replaced = result.faces[0].status == "replaced"
-        return Outcome(result.image, "replaced" if replaced else "covered", None, details)
+        return Outcome(result.image, "replaced" if replaced else "covered", None, details, seal)
+
+    def _seal(self, result: SceneResult) -> SealWriter | None:
+        sealer, blending = self.sealer, Blending.of_settings(self.scene.settings)
+        if sealer is None:
+            return None
+        return lambda target, original, overwrite: sealer.write_scene(
+            target, original, result.faces, blending, overwrite
+        )
 
     def _without_face(self, result: SceneResult) -> Outcome:
         if self.allow_no_face:
@@ -246,10 +261,8 @@ class AutoWork:
         self.settings = whole.settings
         self.subjects = aligned.subjects
         self.sealer = aligned.sealer
-        if self.sealer is not None:
-            raise ConfigError(
-                "whole pictures cannot be sealed; leave the sealer out, or anonymize aligned faces"
-            )
+        if self.sealer != whole.sealer or self.subjects != whole.subjects:
+            raise ConfigError("aligned faces and whole pictures need one sealer and one subjects")
         self._side = aligned.anonymizer.resolution
         self._only_aligned = True
 
@@ -310,7 +323,7 @@ def describe_ledger(work: Work) -> dict[str, Any]:
     return work.anonymizer.ledger.report(measured)
 
 
-def _checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
+def checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
     if subjects is None:
         return Subjects(Ledger() if anonymizer is None else anonymizer.ledger)
     if anonymizer is None or subjects.ledger is not anonymizer.ledger:

@@ -46,7 +46,14 @@ def _layers(
     default="demo",
     show_default=True,
     metavar="FOLDER|demo",
-    help="Its codebook is used, and for layers 4 and 5 its networks, which must be for avatars.",
+    help="Its codebook is used, and for layers 4 and 5 its networks.",
+)
+@click.option(
+    "--faces",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Aligned faces of different people for layers 4 and 5, at least 20 of the bundle's kind; "
+    "a bundle that is not for avatars needs them.  [default: drawn avatars]",
 )
 @click.option(
     "--epsilon",
@@ -59,20 +66,29 @@ def _layers(
     metavar="1,2,...",
     help="1 tables, 2 sampler, 3 draws alone, 4 pictures, 5 one run.  [default: 1,2,3,4,5]",
 )
-@click.option("--people", type=int, help="For layer 5; more give a higher bound.  [default: 500]")
-@click.option("--seed", type=int, help="Of the people; audited draws have no seed.  [default: 0]")
+@click.option(
+    "--people",
+    type=int,
+    help="For layer 5, at most 5000; more give a higher bound.  [default: 500]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    help="Of the people or the choice of faces; audited draws have no seed.  [default: 0]",
+)
 @click.option("--force", is_flag=True, help="Replace the reports of an earlier audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report instead of a table.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor table.")
 def audit(
     output: Path | None,
     bundle: str,
+    faces: Path | None,
     force: bool,
     as_json: bool,
     quiet: bool,
     **settings: int | float | tuple[int, ...] | None,
 ) -> None:
-    """Audit the privacy mechanisms, from their tables to pictures, on avatars.
+    """Audit the privacy mechanisms, from their tables to pictures.
 
     Every layer also audits claims that are known to be false, and ends with exit code 1 unless
     those are refuted and the true ones are not. What the layers show: docs/audit.md.
@@ -82,7 +98,8 @@ def audit(
 
     paths = _report_files(output, force)
     given = {name: value for name, value in settings.items() if value is not None}
-    chosen = AuditSettings(**given)  # type: ignore[arg-type]  # click has checked the types
+    folder = None if faces is None else str(faces)
+    chosen = AuditSettings(faces=folder, **given)  # type: ignore[arg-type]  # click has checked
     anonymizer = Anonymizer.load(bundle)
     with progress_bar("auditing", visible=not quiet) as progress:
         report = run_audit(anonymizer, chosen, progress)
@@ -92,19 +109,10 @@ def audit(
     elif not quiet:
         print_table(
             ("layer", "audited", "claims", "measured", "", "of", "verdict"),
-            (
-                (
-                    f.layer,
-                    f.name,
-                    f"{f.claimed:g}",
-                    f"{f.measured:.3g}",
-                    f.what,
-                    f.sample,
-                    f.verdict,
-                )
-                for f in report.findings
-            ),
+            map(_row, report.findings),
         )
+        if report.people is not None:
+            print_line(report.people)
         print_line(report.to_dict()["statement"])
     if not report.passed:
         fail("the audit did not pass: see the verdicts")

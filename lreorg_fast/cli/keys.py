@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lreorg_fast.cli.terminal import print_json, print_line, print_table, say
+from lreorg_fast.cli.video import Stages
 from lreorg_fast.errors import OutputError
 
 
@@ -42,7 +43,7 @@ def keygen(name: Path, no_passphrase: bool) -> None:
     print_line(f"private key, for lreorg restore --key: {private}")
 
 
-@click.command(short_help="Bring a face back from its seal, with the private key.")
+@click.command(short_help="Bring faces back from their seal, with the private key.")
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
     "--key",
@@ -65,7 +66,7 @@ def keygen(name: Path, no_passphrase: bool) -> None:
     "target",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where the picture goes.  [default: OUTPUT with _restored added, as PNG]",
+    help="Where the result goes.  [default: OUTPUT with _restored added, a picture as PNG]",
 )
 @click.option(
     "--bundle",
@@ -74,7 +75,8 @@ def keygen(name: Path, no_passphrase: bool) -> None:
     metavar="FOLDER|demo",
     help="The bundle that made the output; for the kind feature.",
 )
-@click.option("--force", is_flag=True, help="Replace an earlier restored picture.")
+@click.option("--force", is_flag=True, help="Replace an earlier restored file.")
+@click.option("-q", "--quiet", is_flag=True, help="Of videos: print no progress.")
 def restore(
     output: Path,
     key_file: Path,
@@ -82,20 +84,27 @@ def restore(
     target: Path | None,
     bundle: str,
     force: bool,
+    quiet: bool,
 ) -> None:
-    """Bring the face of OUTPUT back, which lreorg anonymize --seal wrote.
+    """Bring the faces of OUTPUT back, a picture or video that lreorg anonymize --seal wrote.
 
-    The kind crop gives the original picture; the kind feature gives an approximate face. A wrong
-    key, a seal of another output and an output that was edited are errors, never a face.
+    The kind crop gives the original pixels (a video is encoded again); the kind feature gives
+    approximate faces. Faces without a seal stay as they are. A wrong key, a seal of another output
+    and an output that was edited are errors, never a face.
     """
     from lreorg_fast.files import check_target
     from lreorg_fast.media import write_image
+    from lreorg_fast.media.video import container_of
     from lreorg_fast.pipeline import Anonymizer
     from lreorg_fast.privacy.keys import PrivateKey, needs_passphrase
     from lreorg_fast.privacy.sealed import KINDS
     from lreorg_fast.sealing import restore_file
+    from lreorg_fast.video.restoring import restore_video, restored_target
 
-    path = target or output.with_name(f"{output.stem}_restored.png")
+    video = output.is_file() and container_of(output) is not None
+    path = target or (
+        restored_target(output) if video else output.with_name(f"{output.stem}_restored.png")
+    )
     check_target(path, force)
     if path.resolve() == output.resolve():
         raise OutputError(f"'{path}' is the output itself; name another file")
@@ -103,8 +112,21 @@ def restore(
     if needs_passphrase(key_file):
         passphrase = click.prompt("passphrase of the private key", hide_input=True, err=True)
     key = PrivateKey.load(key_file, passphrase)
-    picture, kind = restore_file(output, key, lambda: Anonymizer.load(bundle), seal_file)
-    write_image(path, picture, force)
+
+    def network() -> Anonymizer:
+        return Anonymizer.load(bundle)
+
+    if video:
+        with Stages(visible=not quiet) as stages:
+            kind = restore_video(
+                *(output, key, network, path),
+                seal_file=seal_file,
+                overwrite=force,
+                progress=stages,
+            )
+    else:
+        picture, kind = restore_file(output, key, network, seal_file)
+        write_image(path, picture, force)
     print_line(f"{KINDS[kind]}: {path}")
 
 

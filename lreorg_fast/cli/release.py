@@ -35,20 +35,28 @@ _OPTIONS = (
     click.option(
         "--person",
         metavar="NAME",
-        help="All INPUTS show this one person, who keeps one draw; a picture of several faces is "
-        "refused. The name is written nowhere but into --pseudonyms.",
+        help="All INPUTS show this one person, who keeps one draw; several faces in a picture, or "
+        "at one time in a video, are refused. The name is written nowhere but into --pseudonyms.",
     ),
     click.option(
         "--person-per-folder",
         is_flag=True,
-        help="The folder that a picture lies in names its person.",
+        help="The folder that a picture or video lies in names its person.",
+    ),
+    click.option(
+        "--people",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="CSV that says who is where: columns file, person, and x and y of a point on the face "
+        "in pixels, for videos also seconds. Faces without a line are persons of their own; a line "
+        "without a face is an error.",
     ),
     click.option(
         "--pseudonyms",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="For aligned faces: give each person the same new face in all runs, from a secret key "
-        "in this file; see lreorg pseudonyms. Outputs are then linkable, pseudonymised and not "
+        help="Give each named person the same new face in all runs, from a secret key in this "
+        "file; see lreorg pseudonyms. Outputs are then linkable, pseudonymised and not "
         "anonymous.",
     ),
     click.option(
@@ -61,14 +69,14 @@ _OPTIONS = (
         "--seal",
         type=click.Path(path_type=Path),
         metavar="PUBLIC_KEY",
-        help="For aligned faces: write a seal beside each result, from which the holder of the "
+        help="Write a seal beside each result, from which the holder of the "
         "private key can bring the person back; see lreorg keygen. Results are then not "
         "anonymous.  [default: no seal]",
     ),
     click.option(
         "--seal-kind",
         metavar="NAME",
-        help="What a seal brings back: feature, an approximate face, or crop, the exact picture.  "
+        help="What a seal brings back: feature, an approximate face, or crop, the exact pixels.  "
         "[default: feature]",
     ),
 )
@@ -89,6 +97,7 @@ class Release:
     ledger: Path | None = None
     person: str | None = None
     person_per_folder: bool = False
+    people: Path | None = None
     pseudonyms: Path | None = None
     context: str | None = None
     seal: Path | None = None
@@ -116,15 +125,22 @@ class Release:
         Raises:
             ConfigError: options that contradict each other or have no effect.
         """
-        from lreorg_fast.privacy import Pseudonyms, Subjects
+        from lreorg_fast.privacy import PeopleFile, Pseudonyms, Subjects
         from lreorg_fast.privacy.pseudonyms import DEFAULT_CONTEXT
 
-        if self.person is not None and self.person_per_folder:
-            raise ConfigError("--person and --person-per-folder contradict each other; leave one")
+        ways = {
+            "--person": self.person is not None,
+            "--person-per-folder": self.person_per_folder,
+            "--people": self.people is not None,
+        }
+        used = [name for name, named in ways.items() if named]
+        if len(used) > 1:
+            raise ConfigError(f"{' and '.join(used)} contradict each other; leave one")
         if self.context is not None and self.pseudonyms is None:
             raise ConfigError("--context has no effect without --pseudonyms; leave it out")
         keys = None if self.pseudonyms is None else Pseudonyms(self.pseudonyms)
-        return Subjects(ledger, self._person(), keys, self.context or DEFAULT_CONTEXT)
+        table = None if self.people is None else PeopleFile(self.people)
+        return Subjects(ledger, self._person(), keys, self.context or DEFAULT_CONTEXT, table)
 
     def _person(self) -> Callable[[Path], str] | None:
         if self.person_per_folder:
@@ -138,13 +154,6 @@ class Release:
     def mechanism(self) -> str | None:
         """Of the draw, where none is named: a pseudonym does not look at the face."""
         return None if self.pseudonyms is None else "uniform"
-
-    @property
-    def of_aligned(self) -> str | None:
-        """A named option that whole pictures do not have; None if there is none."""
-        if self.seal is not None:
-            return "--seal"
-        return None if self.pseudonyms is None else "--pseudonyms"
 
     def open_sealer(self) -> Sealer | None:
         """None without ``--seal``.

@@ -146,21 +146,23 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
     refuse(given, ["workers"], "on videos, which are done one after another")
     targets = _targets(run)
     _check_report(run)
-    anonymizer, detector, scene, attributes = make_scene(choices, given)
+    parts = make_scene(choices, given, run.inputs)
     settings = _settings(options)
     if settings.streams.audio == "keep" and not run.quiet:
         say("sound is kept where there is some, and a voice identifies: --audio drop removes it")
     reports: list[VideoReport] = []
     for source, target in zip(run.inputs, targets, strict=True):
-        with _Stages(visible=not run.quiet) as stages:
+        with Stages(visible=not run.quiet) as stages:
             made = anonymize_video(
-                anonymizer,
-                detector,
+                parts.anonymizer,
+                parts.detector,
                 source,
                 target,
-                scene=scene,
+                scene=parts.settings,
                 video=settings,
-                attributes=attributes,
+                attributes=parts.attributes,
+                subjects=parts.subjects,
+                sealer=parts.sealer,
                 resume=run.resume,
                 overwrite=run.force,
                 progress=stages,
@@ -261,6 +263,8 @@ def _summary(made: VideoReport) -> None:
     )
     if made.bundle:
         print_line(f"epsilon: at most {made.ledger['largest']}. {made.ledger['statement']}")
+    if made.seal is not None:
+        print_line(f"{made.to_dict()['sealed']} Seal: {made.seal}")
 
 
 def _flicker(values: Any) -> str:
@@ -270,10 +274,16 @@ def _flicker(values: Any) -> str:
     return f"{values['identity_result']:.2f} ({values['identity_source']:.2f})"
 
 
-class _Stages:
+class Stages:
     """One progress bar after another, as the passes begin."""
 
-    _WORDS = {"find": "finding faces", "edit": "anonymizing", "write": "writing"}  # noqa: RUF012
+    _WORDS = {  # noqa: RUF012
+        "find": "finding faces",
+        "edit": "anonymizing",
+        "write": "writing",
+        "check": "checking",
+        "restore": "restoring",
+    }
 
     def __init__(self, visible: bool) -> None:
         self._visible = visible
@@ -281,7 +291,7 @@ class _Stages:
         self._stage = ""
         self._bar: Callable[[int, int], None] = lambda done, total: None
 
-    def __enter__(self) -> _Stages:
+    def __enter__(self) -> Stages:
         return self
 
     def __exit__(self, *_: object) -> None:

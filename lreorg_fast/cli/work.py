@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lreorg_fast.cli.release import Release
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
     from lreorg_fast.faces import Detection, Detector
     from lreorg_fast.media.pictures import Picture
     from lreorg_fast.pipeline import Anonymizer
-    from lreorg_fast.privacy import Ledger
+    from lreorg_fast.privacy import Ledger, Subjects
     from lreorg_fast.scene import SceneSettings
     from lreorg_fast.scene.attributes import PhotographAttributes
+    from lreorg_fast.sealing import Sealer
 
 _SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
 # Options that need a part of the work which a method or a kind of picture does not have.
-_OF_PEOPLE = ("person", "person_per_folder", "pseudonyms", "context", "seal", "seal_kind")
 _OF_NETWORKS = (
     *("bundle", "device", "backend", "dtype", "precision", "budget", "ledger"),
-    *_OF_PEOPLE,
+    *("person", "person_per_folder", "people", "pseudonyms", "context"),
 )
 _OF_SCENES = (
     "detector",
@@ -78,6 +79,7 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
 
     covers = _refuse_for_covers(choices, given)
     aligned = _only_aligned(choices, given)
+    _refuse_for_avatars(choices)
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     scene_settings = _scene_settings(choices)
@@ -88,35 +90,52 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     if aligned:
         assert anonymizer is not None
-        exact = choices.faces == "auto"
-        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, exact)
+        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
-    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)
+    recovery = sealer is not None and sealer.recovery
+    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes, recovery=recovery)
     described = {
         name: getattr(choices, name)
         for name in ("detector", "detector_kind", "longest_side", "clip")
     }
-    whole = SceneWork(scene, choices.allow_no_face, described, subjects)
+    whole = SceneWork(scene, choices.allow_no_face, described, subjects, sealer)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
-    return AutoWork(AlignedWork(anonymizer, scene_settings.settings, subjects), whole)
+    aligned_work = AlignedWork(anonymizer, scene_settings.settings, whole.subjects, sealer)
+    return AutoWork(aligned_work, whole)
 
 
-def make_scene(
-    choices: Choices, given: Collection[str]
-) -> tuple[Anonymizer | None, Detector, SceneSettings, PhotographAttributes | None]:
-    """What videos need, whose frames are scenes; arguments and errors as :func:`make_work`."""
+@dataclass(frozen=True)
+class SceneParts:
+    """What videos need, whose frames are scenes."""
+
+    anonymizer: Anonymizer | None
+    detector: Detector
+    settings: SceneSettings
+    attributes: PhotographAttributes | None
+    subjects: Subjects | None
+    sealer: Sealer | None
+
+
+def make_scene(choices: Choices, given: Collection[str], sources: Iterable[Path]) -> SceneParts:
+    """Arguments and errors as :func:`make_work`; ``sources`` are all inputs."""
     covers = _refuse_for_covers(choices, given)
-    refuse(given, _OF_PEOPLE, "on videos, whose people are told apart by tracking")
+    _refuse_for_avatars(choices)
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     settings = _scene_settings(choices)
-    anonymizer = None if covers else _anonymizer(choices, choices.release.open_ledger())
+    sealer = choices.release.open_sealer()
+    ledger = None if covers else choices.release.open_ledger()
+    subjects = None if ledger is None else choices.release.open_subjects(ledger)
+    if subjects is not None:
+        subjects.check(sources)
+    anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     attributes = _attributes(choices, anonymizer)
-    return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
+    detector = _Lazy(choices, os.cpu_count() or 1).load()
+    return SceneParts(anonymizer, detector, settings, attributes, subjects, sealer)
 
 
 def _refuse_for_covers(choices: Choices, given: Collection[str]) -> bool:
@@ -140,16 +159,16 @@ def _only_aligned(choices: Choices, given: Collection[str]) -> bool:
             )
         refuse(given, _OF_SCENES, "with aligned faces, which are not looked for")
         return True
-    option = choices.release.of_aligned
-    if option is None:
-        return False
-    if choices.faces == "scene" or choices.method != "reorganize":
+    return False
+
+
+def _refuse_for_avatars(choices: Choices) -> None:
+    """Raises ConfigError for pseudonyms with a method that does not draw from their keys."""
+    if choices.method == "avatar" and choices.release.pseudonyms is not None:
         raise ConfigError(
-            f"{option} is for aligned faces and the method 'reorganize'; give '--faces aligned', "
-            f"or leave {option} out"
+            "--pseudonyms is for the method 'reorganize': an avatar is not drawn from a key; leave "
+            "it out, or name people for one avatar each in this run"
         )
-    refuse(given, _OF_SCENES, f"with {option}, which is for aligned faces")
-    return True
 
 
 def _scene_settings(choices: Choices) -> SceneSettings:

@@ -21,6 +21,7 @@ from lreorg_fast.privacy.mechanisms import (
     WindowRandomizedResponse,
     default_window,
 )
+from lreorg_fast.privacy.people import PeopleFile
 from lreorg_fast.privacy.pseudonyms import Pseudonyms
 from lreorg_fast.privacy.randomness import InsecureTestSampler, PseudonymSampler, SystemSampler
 from lreorg_fast.privacy.rank_weights import RankWeights
@@ -54,6 +55,7 @@ __all__ = [
     "Original",
     "PaperWindow",
     "PassphraseCost",
+    "PeopleFile",
     "PrivateKey",
     "PseudonymSampler",
     "Pseudonyms",

@@ -11,7 +11,6 @@ are pseudonymised, not anonymous. docs/privacy.md has the format.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, SealError
-from lreorg_fast.files import parse_json
+from lreorg_fast.privacy.exchange import derived
 from lreorg_fast.privacy.keys import KEY_BYTES, PrivateKey, PublicKey, require_cryptography
+from lreorg_fast.privacy.seal_bodies import BLOCK, arrays_of, description_of, packed
 from lreorg_fast.privacy.subjects import picture_digest
 
 KINDS = {
@@ -42,9 +42,7 @@ _TRACK_BYTES = 64
 _HEADER = struct.Struct(f"<8sHH{_TRACK_BYTES}s{KEY_BYTES}s")
 _TAG_BYTES, _NONCE_BYTES = 16, 12
 _INFO = b"lreorg seal v1"
-_LENGTH = struct.Struct("<I")
-_BLOCK = 4096
-_LONGEST_NAME, _MOST_KEYWORDS, _MOST_ROWS = 100, 64, 64
+_LONGEST_NAME, MOST_KEYWORDS, _MOST_ROWS = 100, 64, 64
 _MOST_NUMBERS = 1 << 22
 
 
@@ -64,7 +62,7 @@ class Original:
         if (self.features is None) == (self.crop is None):
             raise ConfigError("an original holds either features or a crop; give one of them")
         if self.features is not None:
-            _check_features(self.features)
+            check_features(self.features)
         if self.crop is not None and (
             self.crop.dtype != np.uint8 or self.crop.ndim != 3 or self.crop.shape[2] != 3
         ):
@@ -125,9 +123,9 @@ def unseal(content: bytes, output: NDArray[np.uint8], key: PrivateKey) -> Origin
     _track, kind, ephemeral = _read_header(content)
     header, rest = content[: _HEADER.size], content[_HEADER.size :]
     private = X25519PrivateKey.from_private_bytes(key.raw)
-    derived, nonce = _derived(private, PublicKey(ephemeral), ephemeral, key.public.raw)
+    secret, nonce = _derived(private, PublicKey(ephemeral), ephemeral, key.public.raw)
     try:
-        body = AESGCM(derived).decrypt(nonce, rest, header + picture_digest(output))
+        body = AESGCM(secret).decrypt(nonce, rest, header + picture_digest(output))
     except InvalidTag as error:
         raise SealError(
             "the seal does not open: it was made for another key or another output, or one of "
@@ -149,25 +147,15 @@ def seal_track(content: bytes) -> str:
 def _derived(
     private: Any, public: PublicKey, ephemeral: bytes, recipient: bytes
 ) -> tuple[bytes, bytes]:
-    """Key and nonce. Both public keys take part, and no two seals share an ephemeral key, so that
-    the nonce is never used twice."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(public.raw))
-    except ValueError as error:  # a point of small order gives the same secret to everybody
-        raise SealError("the public key of the seal is none; it was made wrongly") from error
+    """Key and nonce. No two seals share an ephemeral key, so the nonce is never used twice."""
     size = KEY_BYTES + _NONCE_BYTES
-    info = _INFO + ephemeral + recipient
-    derived = HKDF(algorithm=SHA256(), length=size, salt=None, info=info).derive(shared)
-    return derived[:KEY_BYTES], derived[KEY_BYTES:]
+    made = derived(private, public, ephemeral, recipient, _INFO, size)
+    return made[:KEY_BYTES], made[KEY_BYTES:]
 
 
 def _read_header(content: bytes) -> tuple[str, str, bytes]:
     body = len(content) - _HEADER.size - _TAG_BYTES
-    if body <= 0 or body % _BLOCK or len(content) > MAX_SEAL_BYTES:
+    if body <= 0 or body % BLOCK or len(content) > MAX_SEAL_BYTES:
         raise SealError(f"a file of {len(content)} bytes is no seal; give the one of the output")
     magic, version, code, track, ephemeral = _HEADER.unpack_from(content)
     kinds = {code: kind for kind, code in _CODES.items()}
@@ -186,39 +174,26 @@ def _read_header(content: bytes) -> tuple[str, str, bytes]:
 
 
 def _packed(original: Original) -> bytes:
-    """A description, the numbers as they are (nothing is compressed), zeros up to a block."""
     if original.features is not None:
         arrays = {name: np.asarray(a, "<f4") for name, a in original.features.items()}
-        shapes = [[name, *array.shape] for name, array in arrays.items()]
-        numbers = b"".join(array.tobytes() for array in arrays.values())
-    else:
-        assert original.crop is not None
-        shapes = [["crop", *original.crop.shape]]
-        numbers = original.crop.tobytes()
-    description = json.dumps(shapes).encode()
-    body = _LENGTH.pack(len(description)) + description + numbers
-    return body + bytes(-len(body) % _BLOCK)
+        return packed([[name, *a.shape] for name, a in arrays.items()], arrays.values())
+    assert original.crop is not None
+    return packed([["crop", *original.crop.shape]], [original.crop])
 
 
 def _unpacked(kind: str, body: bytes) -> Original:
     """ValueError, TypeError, KeyError or ConfigError for anything odd."""
-    (size,) = _LENGTH.unpack_from(body)
-    start = _LENGTH.size + size
-    shapes = parse_json(body[_LENGTH.size : start])
-    arrays: dict[str, NDArray[Any]] = {}
-    item = np.dtype("<f4" if kind == "feature" else "u1")
-    axes = 2 if kind == "feature" else 3
-    if not isinstance(shapes, list) or not 0 < len(shapes) <= _MOST_KEYWORDS:
+    shapes = description_of(body)
+    item, axes = ("<f4", 2) if kind == "feature" else ("u1", 3)
+    if not isinstance(shapes, list) or not 0 < len(shapes) <= MOST_KEYWORDS:
         raise ValueError("not a list of arrays")
-    for name, *shape in shapes:
-        count = _count(shape, axes)
-        end = start + count * item.itemsize
-        if not isinstance(name, str) or name in arrays or end > len(body):
-            raise ValueError("an array without a name or without its numbers")
-        arrays[name] = np.frombuffer(body, item, count, start).reshape(shape).copy()
-        start = end
-    if len(body) - start >= _BLOCK or any(body[start:]):
-        raise ValueError("more than it says")
+    names = [name for name, *_ in shapes]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise ValueError("an array without a name")
+    if any(len(shape) != axes for _, *shape in shapes):
+        raise ValueError("not a shape")
+    found = arrays_of(body, [(item, shape) for _, *shape in shapes])
+    arrays = dict(zip(names, found, strict=True))
     if kind == "feature":
         return Original(features=arrays)
     if set(arrays) != {"crop"}:
@@ -226,20 +201,10 @@ def _unpacked(kind: str, body: bytes) -> Original:
     return Original(crop=arrays["crop"])
 
 
-def _count(shape: list[Any], axes: int) -> int:
-    if len(shape) != axes or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError("not a shape")
-    count = 1
-    for n in shape:
-        count *= n
-    if count > MAX_SEAL_BYTES:
-        raise ValueError("too large")
-    return count
-
-
-def _check_features(features: Mapping[str, NDArray[np.float32]]) -> None:
-    if not 0 < len(features) <= _MOST_KEYWORDS:
-        raise ConfigError(f"features must be of 1 to {_MOST_KEYWORDS} keywords; give those hidden")
+def check_features(features: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raises ConfigError unless these are key features by keyword: (rows, dim), finite."""
+    if not 0 < len(features) <= MOST_KEYWORDS:
+        raise ConfigError(f"features must be of 1 to {MOST_KEYWORDS} keywords; give those hidden")
     for name, array in features.items():
         if (
             not 0 < len(name) <= _LONGEST_NAME

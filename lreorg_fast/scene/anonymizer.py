@@ -45,6 +45,7 @@ class SceneAnonymizer:
         settings: what is asked for.
         attributes: sees the kept keywords of photographs, for the method ``avatar``.
         latent_filter: see :meth:`lreorg_fast.Anonymizer.__call__`; for ``reorganize`` in videos.
+        recovery: put a :class:`lreorg_fast.result.RecoveryKey` into every face's result.
 
     Raises:
         ConfigError: the method needs an anonymizer, or its bundle cannot do what is asked.
@@ -57,11 +58,13 @@ class SceneAnonymizer:
         settings: SceneSettings,
         attributes: PhotographAttributes | None = None,
         latent_filter: LatentFilter | None = None,
+        recovery: bool = False,
     ) -> None:
         self.anonymizer = anonymizer
         self.detector = detector
         self.settings = settings
-        self._maker = _make_maker(anonymizer, settings, attributes, latent_filter)
+        self.recovery = recovery
+        self._maker = _make_maker(anonymizer, settings, attributes, latent_filter, recovery)
         self._numbers = itertools.count()
 
     def detect(self, picture: Image) -> list[Detection]:
@@ -179,16 +182,15 @@ class SceneAnonymizer:
             return result
         for i, reason in zip(standing, doubts, strict=True):
             if reason is not None:
-                made[i] = Made(None, reason, made[i].result)
+                made[i] = Made(None, reason, made[i].result)  # without its square: it is filled
         return self._finish(canvas, faces, made)
 
     def _finish(self, canvas: Canvas, faces: list[KnownFace], made: Sequence[Made]) -> SceneResult:
-        layers = []
-        for i in draw_order([face.detection for face in faces]):
-            layer = made[i].layer
-            if layer is None:
-                layer = canvas.fill(head_shapes(faces[i].detection))
-            layers.append(layer)
+        layers = [
+            canvas.fill(head_shapes(face.detection)) if entry.layer is None else entry.layer
+            for face, entry in zip(faces, made, strict=True)
+        ]
+        order = draw_order([face.detection for face in faces])
         described = (
             SceneFace(
                 face.detection,
@@ -196,10 +198,13 @@ class SceneAnonymizer:
                 "filled" if entry.layer is None else self._maker.status,
                 entry.reason,
                 entry.result,
+                entry.quad,
+                layer.window,
             )
-            for face, entry in zip(faces, made, strict=True)
+            for face, entry, layer in zip(faces, made, layers, strict=True)
         )
-        return SceneResult(canvas.composed(layers).image, tuple(described))
+        drawn = canvas.composed([layers[i] for i in order])
+        return SceneResult(drawn.image, tuple(described))
 
 
 def _make_maker(
@@ -207,7 +212,13 @@ def _make_maker(
     settings: SceneSettings,
     attributes: PhotographAttributes | None,
     latent_filter: LatentFilter | None,
+    recovery: bool,
 ) -> FaceMaker:
+    if recovery and settings.method != "reorganize":
+        raise ConfigError(
+            f"the method '{settings.method}' has no features that bring a face back; seal the kind "
+            "'crop', or choose the method 'reorganize'"
+        )
     if attributes is not None and settings.method != "avatar":
         raise ConfigError(
             f"a CLIP model has no effect with the method '{settings.method}'; it is for 'avatar'"
@@ -228,4 +239,4 @@ def _make_maker(
         return Avatar(anonymizer, settings, attributes)
     from lreorg_fast.scene.reorganize import Reorganize
 
-    return Reorganize(anonymizer, settings, latent_filter)
+    return Reorganize(anonymizer, settings, latent_filter, recovery)

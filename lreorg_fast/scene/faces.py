@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.faces.detection import Detection
+from lreorg_fast.faces.regions import Window
+from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.scene.canvas import Canvas, DrawnLayer, Image
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class KnownFace:
 
     detection: Detection
     track: str
+    sampler: Sampler | None = None
+    """Draws of a pseudonym, for the method ``reorganize``; None is the system's generator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class SceneFace:
         status: ``replaced`` (a new face), ``filled`` (a solid colour) or ``pixelated``.
         reason: why it was filled although something else was asked for; None otherwise.
         result: of the aligned face, where the method is ``reorganize``.
+        quad: (4, 2) corners of the square that was replaced, where it was.
+        window: the pixels of the picture that may have changed for it; None is all of them.
     """
 
     detection: Detection
@@ -43,6 +49,8 @@ class SceneFace:
     status: SceneStatus
     reason: str | None = None
     result: FaceResult | None = None
+    quad: NDArray[np.float64] | None = None
+    window: Window | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

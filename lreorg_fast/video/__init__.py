@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lreorg_fast.video.anonymizer import anonymize_video, default_target
 from lreorg_fast.video.report import TrackReport, VideoReport
+from lreorg_fast.video.restoring import restore_video, restored_target
 from lreorg_fast.video.settings import VideoSettings
 from lreorg_fast.video.verify import VerifyReport, verify_pair
 
@@ -14,5 +15,7 @@ __all__ = [
     "VideoSettings",
     "anonymize_video",
     "default_target",
+    "restore_video",
+    "restored_target",
     "verify_pair",
 ]

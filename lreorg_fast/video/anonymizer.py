@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import lreorg_fast
+from lreorg_fast.batch.work import SceneWork, describe_settings
 from lreorg_fast.errors import (
     BudgetExceeded,
     LReorgError,
@@ -25,7 +26,6 @@ from lreorg_fast.errors import (
 from lreorg_fast.faces.detection import Detector
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
-from lreorg_fast.log import once
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.muxing import (
     MUXERS,
@@ -36,19 +36,20 @@ from lreorg_fast.media.muxing import (
 )
 from lreorg_fast.media.segments import Segment
 from lreorg_fast.media.video import VideoReader, container_of
-from lreorg_fast.privacy import LedgerFile
+from lreorg_fast.privacy import LedgerFile, Subjects
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
-from lreorg_fast.video.checkpoint import (
-    Checkpoint,
-    Found,
-    draws_from_json,
-    draws_to_json,
-    fingerprint,
-)
+from lreorg_fast.sealing import Sealer
+from lreorg_fast.video.checkpoint import Checkpoint, Found, fingerprint
 from lreorg_fast.video.describing import describe, plain
 from lreorg_fast.video.editing import Notes, SegmentEditor
 from lreorg_fast.video.finding import find_faces
+from lreorg_fast.video.people import agreed_people
+from lreorg_fast.video.remarks import refuse_other_domain, warn
 from lreorg_fast.video.report import VideoReport
+from lreorg_fast.video.resuming import check_seal
+from lreorg_fast.video.resuming import resumed as resumed_notes
+from lreorg_fast.video.resuming import saved as saved_notes
+from lreorg_fast.video.sealed import agreed_seals, write_seal
 from lreorg_fast.video.settings import VideoSettings
 from lreorg_fast.video.watching import Watcher
 
@@ -86,6 +87,8 @@ def anonymize_video(
     scene: SceneSettings | None = None,
     video: VideoSettings | None = None,
     attributes: PhotographAttributes | None = None,
+    subjects: Subjects | None = None,
+    sealer: Sealer | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -108,6 +111,9 @@ def anonymize_video(
         scene: what is done to each picture.
         video: tracking, encoding, other streams, limits.
         attributes: see :class:`lreorg_fast.scene.SceneAnonymizer`.
+        subjects: who is on the video; by default each track is a person of its own. The draw of a
+            named person is held for all videos of these subjects.
+        sealer: writes a seal beside the target; None, the default, writes none.
         resume: go on with an interrupted run to the same target.
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
@@ -122,13 +128,16 @@ def anonymize_video(
         PrivacyError: a face could not be hidden, so there is no result.
     """
     place = default_target(source) if target is None else Path(target)
-    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress)
+    asked = _Asked(scene or SceneSettings(), video or VideoSettings(), attributes, subjects, sealer)
+    run = _Run(anonymizer, detector, Path(source), place, asked, progress)
     check_target(place, overwrite)
+    if sealer is not None:
+        sealer.check(place, overwrite or resume)
     if os.path.realpath(place) == os.path.realpath(source):
         raise OutputError(f"the output '{place}' is the source; name another file")
     work = Checkpoint(place, run.identity(), resume, overwrite, run.label)
     try:
-        report = run.do(work, overwrite)
+        report = run.do(work, overwrite, resume)
     except (KeyboardInterrupt, OutputError):
         if work.empty:
             work.remove()
@@ -142,6 +151,17 @@ def anonymize_video(
     return report
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Arguments of :func:`anonymize_video`."""
+
+    scene: SceneSettings
+    video: VideoSettings
+    attributes: PhotographAttributes | None
+    subjects: Subjects | None
+    sealer: Sealer | None
+
+
 class _Run:
     """One video on its way."""
 
@@ -151,23 +171,26 @@ class _Run:
         detector: Detector,
         source: Path,
         target: Path,
-        scene: SceneSettings | None,
-        video: VideoSettings | None,
-        attributes: PhotographAttributes | None,
+        asked: _Asked,
         progress: Progress | None,
     ) -> None:
         self.anonymizer, self.source, self.target = anonymizer, source, target
-        self.pictures, self.settings = scene or SceneSettings(), video or VideoSettings()
+        self.ledger = None if anonymizer is None else anonymizer.ledger
+        self.pictures, self.settings, self.sealer = asked.scene, asked.video, asked.sealer
         self.tracking = self.settings.tracked(self.pictures.threshold)
         self.calm = self._calm()
-        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
+        recovery = self.sealer is not None and self.sealer.recovery
+        self.scene = SceneAnonymizer(
+            anonymizer, detector, self.pictures, asked.attributes, self.calm, recovery
+        )
+        self.work = SceneWork(self.scene, subjects=asked.subjects, sealer=self.sealer)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
         self.encoding = Encoding(self.reader.info, self.settings.encoder)
         check_target_container(target, self.reader, self.encoding, self.settings.streams)
         self._report = progress or (lambda stage, done, total: None)
         self.seconds: dict[str, float] = {}
-        self._warn()
+        warn(self.reader.info, self.settings.streams, self.encoding)
 
     def _calm(self) -> CalmLatents | None:
         cutoff = self.settings.latent_cutoff
@@ -201,9 +224,10 @@ class _Run:
             "settings": plain(replace(self.settings, hwaccel=None)),
             "bundle": None if bundle is None else [bundle.name, bundle.created],
             "encoder": [self.encoding.name, self.encoding.extradata.hex()],
+            "seal": describe_settings(self.work).get("seal"),
         }
 
-    def do(self, work: Checkpoint, overwrite: bool) -> VideoReport:
+    def do(self, work: Checkpoint, overwrite: bool, resume: bool) -> VideoReport:
         """Both passes, the writing and the last check."""
         with self._timed("find"):
             found = find_faces(
@@ -226,29 +250,35 @@ class _Run:
             work.label,
             self.calm,
             watcher,
+            agreed_people(work, self.work.subjects, self.source, plan, self._times(found)),
+            agreed_seals(work, self.work, len(plan), self.settings.segment_frames),
         )
         with self._timed("edit"):
             segments, notes, resumed = self._edit(work, editor, plan)
         with self._timed("write"):
             self._report("write", 0, len(plan))
-            self._write(segments, found, overwrite)
+            sealed = self._write(work, segments, found, overwrite, resume)
             self._report("write", len(plan), len(plan))
-        report = describe(self.scene, self.settings, self.encoding, plan, notes, watcher, editor)
-        for track in report.tracks:
-            self._forget(track.track)
+        report = describe(self.work, self.settings, self.encoding, plan, notes, watcher, editor)
+        for track in plan.tracks:
+            self._forget(editor, track.track)
         return replace(
             report,
             source=str(self.source),
             target=str(self.target),
+            seal=None if sealed is None else str(sealed),
             resumed=resumed,
             seconds={name: round(value, 2) for name, value in self.seconds.items()},
         )
 
     def _plan(self, found: Found) -> TrackPlan:
-        info = self.reader.info
-        times = found.times.astype(np.float64) * float(info.time_base)
+        info, times = self.reader.info, self._times(found)
         rate = None if info.rate is None else float(info.rate)
         return plan_tracks(found.table, times, info.size, self.tracking, rate)
+
+    def _times(self, found: Found) -> NDArray[np.float64]:
+        """(frames,) seconds."""
+        return found.times.astype(np.float64) * float(self.reader.info.time_base)
 
     def _edit(
         self, work: Checkpoint, editor: SegmentEditor, plan: TrackPlan
@@ -263,12 +293,14 @@ class _Run:
             if done is not None:
                 resumed += 1
                 segment, content = done
-                made = self._resumed(editor, content)
+                check_seal(work, number, content)
+                made = resumed_notes(content, editor, self.ledger)
             else:
                 segment, made = self._made(work, editor, plan, number, start, end)
             segments.append(segment)
             notes.append(made)
-            self._refuse_other_domain(notes)
+            if self.anonymizer is not None and self.pictures.method == "reorganize":
+                refuse_other_domain(self.source, self.anonymizer.bundle.manifest, notes)
             self._report("edit", end, len(plan))
         return segments, notes, resumed
 
@@ -292,77 +324,54 @@ class _Run:
                 f"cannot write in '{work.folder}': {error.strerror or type(error).__name__}; make "
                 "room and go on by --resume"
             ) from error
-        work.save_segment(number, segment, self._saved(editor, made))
+        content = saved_notes(made, editor, self.ledger)
+        if self.sealer is not None:
+            content["seal"] = work.seal_digest(number)
+        work.save_segment(number, segment, content)
         for track in plan.tracks:  # who has left is not drawn for again
             if start <= track.last < end:
-                self._forget(editor.track(track.track))
+                self._forget(editor, track.track)
         return segment, made
 
-    def _saved(self, editor: SegmentEditor, made: Notes) -> dict[str, Any]:
-        drawn = {}
-        if self.anonymizer is not None:
-            ledger = self.anonymizer.ledger
-            drawn = {str(t): draws_to_json(ledger.drawn(editor.track(t))) for t in made.faces}
-        return {
-            "faces": {str(track): dict(counts) for track, counts in made.faces.items()},
-            "reasons": {str(track): dict(counts) for track, counts in made.reasons.items()},
-            "epsilon": {str(track): str(value) for track, value in made.epsilon.items()},
-            "corrected": made.corrected,
-            "blanked": made.blanked,
-            "drawn": drawn,
-        }
-
-    def _resumed(self, editor: SegmentEditor, content: dict[str, Any]) -> Notes:
-        """Notes of a segment that an earlier run made; its draws are held again."""
-        made = Notes(corrected=content["corrected"], blanked=content["blanked"])
-        for name in ("faces", "reasons"):
-            for track, counts in content[name].items():
-                getattr(made, name)[int(track)] = Counter(counts)
-        made.epsilon = {int(track): float(value) for track, value in content["epsilon"].items()}
-        if self.anonymizer is not None:
-            for track, drawn in content["drawn"].items():
-                self.anonymizer.ledger.resume(editor.track(int(track)), draws_from_json(drawn))
-        return made
-
-    def _refuse_other_domain(self, notes: list[Notes]) -> None:
-        """Rather no result than a video of gray heads that was made with the wrong bundle."""
-        if self.anonymizer is None or self.pictures.method != "reorganize":
-            return
-        from lreorg_fast.verification import OUT_OF_DOMAIN  # torch
-
-        if any(counts["replaced"] for made in notes for counts in made.faces.values()):
-            return
-        reasons = {
-            reason for made in notes for counts in made.reasons.values() for reason in counts
-        }
-        if reasons and reasons <= set(OUT_OF_DOMAIN):
-            bundle = self.anonymizer.bundle.manifest
-            raise VideoError(
-                f"no face of '{self.source}' so far is of the kind of the bundle '{bundle.name}' "
-                f"({bundle.domain.kind}); use a bundle for such faces, or the method 'avatar', "
-                "'fill' or 'pixelate'"
-            )
-
-    def _forget(self, track: str) -> None:
-        if self.anonymizer is not None:
-            self.anonymizer.ledger.forget(track)
+    def _forget(self, editor: SegmentEditor, number: int) -> None:
+        track = editor.track(number)
+        if self.ledger is not None and not editor.named(number):
+            self.ledger.forget(track)
         if self.calm is not None:
             self.calm.forget(track)
 
-    def _write(self, segments: list[Segment], found: Found, overwrite: bool) -> None:
-        """The result under a name of its own until it was read back, then under its own name."""
-        with atomic_file(self.target, overwrite) as stream:
-            write_video(
-                stream,
-                self.target,
-                self.reader,
-                self.encoding,
-                segments,
-                found.durations,
-                self.settings.streams,
-            )
-            stream.flush()
-            check_written(Path(stream.name), self.reader, segments, found.times)
+    def _write(
+        self,
+        work: Checkpoint,
+        segments: list[Segment],
+        found: Found,
+        overwrite: bool,
+        resume: bool,
+    ) -> Path | None:
+        """The result under a name of its own until it was read back and its seal written, then
+        under its own name; returns the seal."""
+        sealed: Path | None = None
+        try:
+            with atomic_file(self.target, overwrite) as stream:
+                write_video(
+                    stream,
+                    self.target,
+                    self.reader,
+                    self.encoding,
+                    segments,
+                    found.durations,
+                    self.settings.streams,
+                )
+                stream.flush()
+                check_written(Path(stream.name), self.reader, segments, found.times)
+                if self.sealer is not None:
+                    # That of a run that was killed between the two files may be there.
+                    sealed = write_seal(work, self.target, len(segments), overwrite or resume)
+        except BaseException:
+            if sealed is not None:
+                sealed.unlink(missing_ok=True)
+            raise
+        return sealed
 
     # ---- small things
 
@@ -373,19 +382,6 @@ class _Run:
         if info.duration is not None and info.rate is not None:
             return round(info.duration * info.rate)
         return None
-
-    def _warn(self) -> None:
-        info = self.reader.info
-        voices = [s for s in info.others if s.kind == "audio" and self.settings.streams.keeps(s)]
-        if voices:
-            once("video-voice", "the sound is kept: a voice identifies; --audio drop removes it")
-        if info.interlaced:
-            once("video-fields", "the video is interlaced; it is encoded as whole frames")
-        if info.codec != self.encoding.encoder.codec:
-            once(
-                f"video-codec-{info.codec}",
-                f"the video is {info.codec} and is encoded as {self.encoding.encoder.codec}",
-            )
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -33,15 +33,19 @@ class FaceCheck:
         face: as the scene described it.
         window: (left, top, right, bottom) of the crops in the frame.
         source, meant: crops of the frame before and after.
+        number: of the face's track in this video.
     """
 
     face: SceneFace
     window: tuple[int, int, int, int]
     source: Picture
     meant: Picture
+    number: int = 0
 
     @classmethod
-    def of_face(cls, face: SceneFace, source: Picture, meant: Picture) -> FaceCheck | None:
+    def of_face(
+        cls, face: SceneFace, source: Picture, meant: Picture, number: int = 0
+    ) -> FaceCheck | None:
         """None where nothing of the face's box lies in the picture."""
         height, width = source.shape[:2]
         box = face.detection.box
@@ -52,7 +56,7 @@ class FaceCheck:
         left, top = (int(v) for v in np.clip(low, 0, (width, height)))
         right, bottom = (int(v) for v in np.clip(high, 0, (width, height)))
         window = (left, top, right, bottom)
-        return cls(face, window, _crop(source, window), _crop(meant, window))
+        return cls(face, window, _crop(source, window), _crop(meant, window), number)
 
     def doubt(self, scene: SceneAnonymizer, shown: Picture) -> str | None:
         """Why the face may not leave as it is shown; None if it may.

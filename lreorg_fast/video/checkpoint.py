@@ -155,6 +155,31 @@ class Checkpoint:
         """Where the packets of a segment go."""
         return self.folder / f"segment-{number:06d}.bin"
 
+    def seal_path(self, number: int) -> Path:
+        """Where the seal of a segment goes."""
+        return self.folder / f"seal-{number:06d}.bin"
+
+    def seal_digest(self, number: int) -> str:
+        """SHA-256 of the seal of a finished segment, hexadecimal.
+
+        Raises:
+            VideoError: there is none.
+        """
+        try:
+            return fingerprint(self.seal_path(number))
+        except OSError as error:
+            raise VideoError(
+                f"the seal '{self.seal_path(number)}' of the interrupted run is missing, and "
+                "without it nobody could be brought back; put it back, or start anew by --force"
+            ) from error
+
+    def agreed(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier run of this work kept under ``name``; else ``body``, which is kept."""
+        before = self._read(f"{name}.json")
+        if before is None:
+            self._write(f"{name}.json", body)
+        return dict(body) if before is None else before
+
     def segment(self, number: int) -> tuple[Segment, dict[str, Any]] | None:
         """A finished segment, checked byte by byte, and what was noted of it; None if not done.
 

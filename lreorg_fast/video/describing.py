@@ -6,18 +6,23 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from lreorg_fast.batch.work import SceneWork, describe_bundle, describe_engine, describe_ledger
+from lreorg_fast.batch.work import (
+    SceneWork,
+    describe_bundle,
+    describe_engine,
+    describe_ledger,
+    describe_settings,
+)
 from lreorg_fast.faces.track_plan import TrackPlan, TrackSummary
 from lreorg_fast.media.encoding import Encoding
-from lreorg_fast.scene import SceneAnonymizer
 from lreorg_fast.video.editing import Notes, SegmentEditor
-from lreorg_fast.video.report import TrackReport, VideoReport
+from lreorg_fast.video.report import PERSONS, TrackReport, VideoReport
 from lreorg_fast.video.settings import VideoSettings
 from lreorg_fast.video.watching import Watcher
 
 
 def describe(
-    scene: SceneAnonymizer,
+    pictures: SceneWork,
     settings: VideoSettings,
     encoding: Encoding,
     plan: TrackPlan,
@@ -26,7 +31,6 @@ def describe(
     editor: SegmentEditor,
 ) -> VideoReport:
     """Everything but the names of the files and the times."""
-    pictures = SceneWork(scene)
     tracks = tuple(
         _track(summary, editor.track(summary.track), notes, watcher) for summary in plan.tracks
     )
@@ -46,10 +50,11 @@ def describe(
             "quality": encoding.quality,
             "pixel_format": encoding.pixel_format,
         },
-        settings=dict(pictures.settings) | {"video": plain(settings)},
+        settings=describe_settings(pictures) | {"video": plain(settings)},
         bundle=describe_bundle(pictures),
         engine=describe_engine(pictures),
         ledger=describe_ledger(pictures),
+        persons=pictures.subjects.statement if pictures.subjects.named else PERSONS,
     )
 
 

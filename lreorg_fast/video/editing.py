@@ -6,9 +6,10 @@ looks ahead, whatever the length of the video.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lreorg_fast.errors import PrivacyError
@@ -18,9 +19,12 @@ from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.media.segments import Segment, SegmentEncoder
 from lreorg_fast.media.video import SourceFrame, VideoReader, to_rgb
+from lreorg_fast.privacy import Subject
+from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneResult
 from lreorg_fast.video.checking import FaceCheck
 from lreorg_fast.video.checkpoint import Checkpoint
+from lreorg_fast.video.sealed import SegmentSeal, VideoSealer
 
 if TYPE_CHECKING:
     from lreorg_fast.video.smoothing import CalmLatents
@@ -83,7 +87,9 @@ class SegmentEditor:
         filler: a scene that fills every face.
         plan: everybody in every frame.
         blind: frames of which nothing is known.
-        label: the tracks are named ``label-number`` in the ledger.
+        label: tracks that nobody named are ``label-number`` in the ledger.
+        people: number of a track -> who it is, of those that are named.
+        seals: makes a seal for each segment; None makes none.
         calm: smooths latents; None for methods without.
         watch: called with (frame, checks, shown picture) for statistics.
     """
@@ -99,22 +105,40 @@ class SegmentEditor:
         label: str,
         calm: CalmLatents | None,
         watch: Watch,
+        people: Mapping[int, Subject] | None = None,
+        seals: VideoSealer | None = None,
     ) -> None:
         self._reader, self._encoding = reader, encoding
         self._scene, self._filler = scene, filler
         self._plan, self._blind, self._label = plan, blind, label
         self._calm, self._watch = calm, watch
+        self._people, self._seals = people or {}, seals
         self._frames: Iterator[SourceFrame] = iter(())
         self._next = -1
 
     def track(self, number: int) -> str:
         """The name of a track in the ledger."""
-        return f"{self._label}-{number}"
+        subject = self._people.get(number)
+        return f"{self._label}-{number}" if subject is None else str(subject.track)
+
+    def named(self, number: int) -> bool:
+        """Whether the person of a track is named: then the draw is held for all of the run."""
+        return number in self._people
+
+    def _known(self, planned: Sequence[PlannedFace]) -> list[KnownFace]:
+        return [
+            KnownFace(face.detection, self.track(face.track), self._sampler(face.track))
+            for face in planned
+        ]
+
+    def _sampler(self, number: int) -> Sampler | None:
+        subject = self._people.get(number)
+        return None if subject is None else subject.sampler
 
     def make(
         self, work: Checkpoint, number: int, start: int, end: int, progress: Callable[[int], None]
     ) -> tuple[Segment, Notes]:
-        """Frames ``start`` to ``end`` as a segment in which nobody can be seen.
+        """Frames ``start`` to ``end`` as a segment in which nobody can be seen, and its seal.
 
         Raises:
             PrivacyError: a face is still seen when it was filled and its frame blanked.
@@ -123,8 +147,9 @@ class SegmentEditor:
         doubtful = _Doubtful()
         path = work.segment_path(number)
         for _ in range(_ATTEMPTS):
-            with path.open("wb") as stream:
-                run = _Run(self, doubtful, SegmentEncoder(self._encoding, stream))
+            with path.open("wb") as stream, self._seal(work, number) as sealed:
+                encoder = SegmentEncoder(self._encoding, stream)
+                run = _Run(self, doubtful, encoder, start, sealed)
                 for frame in self._source(start, end):
                     run.frame(frame)
                     progress(frame.number + 1)
@@ -139,6 +164,14 @@ class SegmentEditor:
             "released; choose a better quality or the method 'fill'"
         )
 
+    @contextlib.contextmanager
+    def _seal(self, work: Checkpoint, number: int) -> Iterator[SegmentSeal | None]:
+        if self._seals is None:
+            yield None
+            return
+        with work.seal_path(number).open("wb") as stream:
+            yield self._seals.section(number, stream)
+
     def _source(self, start: int, end: int) -> Iterator[SourceFrame]:
         if self._next != start:
             self._frames = self._reader.frames(start)
@@ -151,7 +184,7 @@ class SegmentEditor:
     def edited(self, frame: SourceFrame, picture: Picture, doubtful: _Doubtful) -> SceneResult:
         """The frame with everybody in it replaced or filled; whole if nothing is known of it."""
         planned = self._plan[frame.number]
-        known = [KnownFace(face.detection, self.track(face.track)) for face in planned]
+        known = self._known(planned)
         if frame.number in self._blind or frame.number in doubtful.frames:
             return self._blank(picture, known, "nothing is known of the frame")
         fill = [(frame.number, face.track) in doubtful.faces for face in planned]
@@ -171,10 +204,10 @@ class SegmentEditor:
             return result
         solid = [face for face, wanted in zip(known, fill, strict=True) if wanted]
         filled = self._filler.replace(result.image, solid)
-        made = iter(result.faces)
+        made, again = iter(result.faces), iter(filled.faces)
         faces = tuple(
-            SceneFace(face.detection, face.track, "filled", CORRECTED) if wanted else next(made)
-            for face, wanted in zip(known, fill, strict=True)
+            replace(next(again), status="filled", reason=CORRECTED) if wanted else next(made)
+            for wanted in fill
         )
         return SceneResult(filled.image, faces)
 
@@ -186,8 +219,16 @@ class SegmentEditor:
 class _Run:
     """One attempt at one segment."""
 
-    def __init__(self, editor: SegmentEditor, doubtful: _Doubtful, encoder: SegmentEncoder) -> None:
+    def __init__(
+        self,
+        editor: SegmentEditor,
+        doubtful: _Doubtful,
+        encoder: SegmentEncoder,
+        start: int,
+        sealed: SegmentSeal | None,
+    ) -> None:
         self._editor, self._doubtful, self._encoder = editor, doubtful, encoder
+        self._start, self._sealed = start, sealed
         self._waiting: dict[int, tuple[int, list[FaceCheck]]] = {}
         self.failures: set[tuple[int, int]] = set()
         self.notes = Notes()
@@ -196,10 +237,17 @@ class _Run:
         editor = self._editor
         picture = frame.picture(editor._reader.info.orientation)
         result = editor.edited(frame, picture, self._doubtful)
-        for planned, face in zip(editor._plan[frame.number], result.faces, strict=True):
+        faces = list(zip(editor._plan[frame.number], result.faces, strict=True))
+        for planned, face in faces:
             self.notes.take(planned, face)
-        self.notes.blanked += bool((result.image == result.image[0, 0]).all())
-        checks = [FaceCheck.of_face(face, picture, result.image) for face in result.faces]
+        blanked = bool((result.image == result.image[0, 0]).all())
+        self.notes.blanked += blanked
+        if self._sealed is not None:
+            numbered = [(planned.track, face) for planned, face in faces]
+            self._sealed.frame(frame.number - self._start, picture, numbered, blanked)
+        checks = [
+            FaceCheck.of_face(face, picture, result.image, planned.track) for planned, face in faces
+        ]
         self._waiting[frame.pts] = (frame.number, [check for check in checks if check is not None])
         self._judge(self._encoder.add(editor._encoding.frame(frame, picture, result.image)))
 
@@ -207,6 +255,8 @@ class _Run:
         segment, shown = self._encoder.finish(path)
         self._judge(shown)
         stream.flush()
+        if self._sealed is not None:
+            self._sealed.finish(segment.shown)
         if self._waiting:
             raise PrivacyError("frames were lost by the encoder, so nothing can be checked")
         return segment
@@ -220,5 +270,5 @@ class _Run:
             picture = editor._reader.info.orientation.upright(to_rgb(raw))
             for check in checks:
                 if check.doubt(editor._scene, picture) is not None:
-                    self.failures.add((number, int(check.face.track.rsplit("-", 1)[1])))
+                    self.failures.add((number, check.number))
             editor._watch(number, checks, picture)

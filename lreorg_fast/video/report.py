@@ -8,6 +8,7 @@ from typing import Any
 
 import lreorg_fast
 from lreorg_fast.privacy import json_epsilon
+from lreorg_fast.privacy.sealed import STATEMENT
 
 PERSONS = (
     "Each track was counted as a person of its own: somebody who leaves and comes back, or whose "
@@ -69,6 +70,8 @@ class VideoReport:
         streams: other streams, kept and dropped.
         encoding: codec, quality and pixel format of the result.
         settings, bundle, engine, ledger: as in :class:`lreorg_fast.batch.BatchReport`.
+        persons: how people were counted.
+        seal: the file from which the holder of the private key can bring people back.
         resumed: segments that an interrupted run had made.
         seconds: wall time by pass.
     """
@@ -88,6 +91,8 @@ class VideoReport:
     bundle: Mapping[str, Any]
     engine: Mapping[str, Any]
     ledger: Mapping[str, Any]
+    persons: str = PERSONS
+    seal: str | None = None
     resumed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -114,5 +119,5 @@ class VideoReport:
             "complete": self.complete,
             "counts": self.counts,
             **content,
-            "persons": PERSONS,
+            "sealed": None if self.seal is None else STATEMENT,
         }

@@ -45,8 +45,7 @@ class Watcher:
             return
         sources, results = self._of_source(frame), self._of_result(shown)
         for check in faces:
-            number = int(check.face.track.rsplit("-", 1)[1])
-            flicker = self._tracks.setdefault(number, Flicker())
+            flicker = self._tracks.setdefault(check.number, Flicker())
             for side, found in enumerate((sources, results)):
                 near = _nearest(check.face.detection, found)
                 if near is not None:

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from lreorg_fast.audit import AuditSettings, run_audit
 from lreorg_fast.audit import run as run_module
 from lreorg_fast.audit.claims import Claim, honest_claims
+from lreorg_fast.audit.people import people_of_folder
 from lreorg_fast.audit.pictures import Attacker, _seen, end_to_end, one_run
 from lreorg_fast.cli.app import lreorg
-from lreorg_fast.errors import ConfigError
+from lreorg_fast.errors import ConfigError, ImageError
+from lreorg_fast.media import read_image, write_image
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.privacy import PaperWindow
 
@@ -121,13 +123,89 @@ def test_a_run_counts_to_its_end(anonymizer: Anonymizer, monkeypatch: pytest.Mon
     assert {f.layer for f in report.findings} == {1}
 
 
-def test_other_bundles_than_avatars_have_three_layers(anonymizer: Anonymizer) -> None:
-    with pytest.raises(ConfigError, match="layers 1,2,3"):
+def test_other_bundles_than_avatars_need_faces(anonymizer: Anonymizer) -> None:
+    with pytest.raises(ConfigError, match=r"--faces FOLDER.*layers 1,2,3"):
         run_audit(anonymizer, AuditSettings(layers=(4,)))
 
 
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """24 aligned faces in a folder, and what is no picture beside them."""
+    folder = tmp_path / "Anna-Musterfrau"
+    (folder / "below").mkdir(parents=True)
+    (folder / "notes.txt").write_text("not a picture")
+    noise = np.random.default_rng(3)
+    for i in range(24):
+        write_image(folder / f"{i}.png", noise.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    return folder
+
+
+def test_faces_of_a_folder_take_the_place_of_avatars(anonymizer: Anonymizer, faces: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    settings = AuditSettings(layers=(4, 5), faces=str(faces))
+    report = run_audit(anonymizer, settings, lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] > 0
+    assert {finding.layer for finding in report.findings} == {4, 5}
+    assert "24 of 24 faces" in str(report.people)
+    assert "not checked" in report.to_markdown()
+    assert all("24 people" in f.sample for f in report.findings if f.layer == 5)
+    assert "Anna" not in json.dumps(report.to_dict()) + report.to_markdown()
+
+
+def test_no_more_faces_are_decoded_than_asked_for(
+    anonymizer: Anonymizer, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def watched(path: Path) -> np.ndarray:
+        read.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("lreorg_fast.audit.people.read_image", watched)
+    chosen = []
+    for seed in (0, 0, 1):
+        read.clear()
+        people = people_of_folder(anonymizer, faces, 20, seed)
+        assert len(read) == len(people.pictures) == 20
+        chosen.append(set(read))
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_faces_that_are_none_are_refused(
+    anonymizer: Anonymizer, faces: Path, tmp_path: Path
+) -> None:
+    def refused(
+        words: str, kind: type[Exception] = ConfigError, by: Anonymizer = anonymizer
+    ) -> None:
+        with pytest.raises(kind, match=words):
+            people_of_folder(by, faces, 100, 0)
+
+    strict = toy_bundle(tmp_path / "s", calibration={"verify.reconstruction": -1.0})
+    refused("0 of 24 faces", by=Anonymizer.load(strict, precision="float32"))
+    (faces / "copy.png").write_bytes((faces / "3.png").read_bytes())
+    refused("another file has too")
+    write_image(faces / "copy.png", np.zeros((30, 40, 3), np.uint8), overwrite=True)
+    refused("square", ImageError)
+    (faces / "copy.png").write_bytes(b"no picture")
+    refused("copy.png", ImageError)
+    for path in faces.glob("*.png"):
+        path.unlink()
+    refused("0 of 0 faces")
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        people_of_folder(anonymizer, tmp_path / "none", 100, 0)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"layers": ()}, {"layers": (0,)}, {"layers": (6,)}, {"epsilon": -1}, {"people": 3}]
+    "wrong",
+    [
+        {"layers": ()},
+        {"layers": (0,)},
+        {"layers": (6,)},
+        {"epsilon": -1},
+        {"people": 3},
+        {"people": 5001},
+        {"faces": "x", "layers": (1, 2, 3)},
+    ],
 )
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ConfigError):

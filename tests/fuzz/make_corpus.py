@@ -18,6 +18,7 @@ from PIL import Image
 from readers import CORPUS, OUTPUT, PASSPHRASE, PRIVATE_KEY
 
 from lreorg_fast.cdfnet import CDFNet, CDFNetConfig
+from lreorg_fast.faces.detection import Detection
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.privacy import (
     Ledger,
@@ -28,6 +29,10 @@ from lreorg_fast.privacy import (
     Pseudonyms,
     seal,
 )
+from lreorg_fast.privacy.seal_bodies import packed as packed_body
+from lreorg_fast.privacy.seal_sets import SectionSealer, SetHeader
+from lreorg_fast.privacy.subjects import picture_digest
+from lreorg_fast.scene.sealed import Blending, Place, SealedCrop, SealedFeature
 from lreorg_fast.training.config import config_to_json, preset
 from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
 from lreorg_fast.weights.tensors import write_tensors
@@ -115,10 +120,48 @@ def secrets(folder: Path) -> Files:
         yield f"seal/good_{kind}", seal(item, OUTPUT, "face-0", key.public)
 
 
+def seal_sets() -> Files:
+    key = PrivateKey(PRIVATE_KEY).public
+    place = Place(
+        Detection(np.array([0.0, 0, 3, 3]), 0.9, np.arange(10.0).reshape(5, 2)),
+        np.array([[0.0, 0], [0, 4], [4, 4], [4, 0]]),
+    )
+    features = {"identity": np.ones((2, 4), np.float32)}
+    feature = SealedFeature(place, features, Blending(0.2, True))
+    crop = SealedCrop(1, 1, OUTPUT[:2, :2])
+    for kind, face in (("feature", feature), ("crop", crop)):
+        header = SetHeader.fresh(kind, "picture", 1)
+        section = SectionSealer(header, 0, "face-0", key)
+        content = section.head + section.last(face.body, picture_digest(OUTPUT))
+        yield f"seal_set/good_{kind}", header.raw + content
+    description = {
+        "rows": 1,
+        "people": 1,
+        "keywords": [["identity", 2, 4]],
+        "blending": [0.2, True],
+    }
+    row = np.concatenate([[0.0, 0.0], place.row])[None]
+    bodies = (
+        feature.body,
+        crop.body,
+        packed_body(description, [row, features["identity"]]),
+        packed_body([[0, 1, 1, 2, 2]], [OUTPUT[:2, :2]]),
+    )
+    for number, body in enumerate(bodies):
+        yield f"seal_body/good_{number}", bytes([number]) + body
+    yield "people/good", b"file,person,x,y,seconds\nfile,Anna,1,2,\nb.mp4,Ben,1.5,2,0.5\n"
+
+
 def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        for files in (pictures(), weights(Path(folder)), tables(), secrets(Path(folder))):
+        for files in (
+            pictures(),
+            weights(Path(folder)),
+            tables(),
+            secrets(Path(folder)),
+            seal_sets(),
+        ):
             for name, content in files:
                 path = CORPUS / name
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,31 @@ def _seal(content: bytes, _folder: Path) -> object:
     return unseal(content, OUTPUT, PrivateKey(PRIVATE_KEY))
 
 
+def _seal_set(content: bytes, _folder: Path) -> object:
+    from lreorg_fast.privacy import PrivateKey
+    from lreorg_fast.sealing import opened_scene
+
+    return opened_scene(content, OUTPUT, PrivateKey(PRIVATE_KEY))
+
+
+def _seal_body(content: bytes, _folder: Path) -> object:
+    """What stands inside a seal that opens: anybody with the public key can write that. The first
+    byte says which of the four kinds it is."""
+    from lreorg_fast.scene.sealed import PARSERS
+    from lreorg_fast.video.sealed import parsed_crops, parsed_features
+
+    kinds = (*PARSERS.values(), parsed_features, parsed_crops)
+    if not content:
+        raise ValueError("empty")
+    return kinds[content[0] % 4](content[1:])
+
+
+def _people(path: Path) -> object:
+    from lreorg_fast.privacy import PeopleFile
+
+    return PeopleFile(path).of(path)
+
+
 def _packed(content: bytes, _folder: Path) -> object:
     from lreorg_fast._native import PackedWeights
 
@@ -158,5 +183,8 @@ READERS: dict[str, Reader] = {
     "private_key": Reader(_as_file(_private_key)),
     "public_key": Reader(_as_file(_public_key)),
     "seal": Reader(_seal),
+    "seal_set": Reader(_seal_set),
+    "seal_body": Reader(_seal_body, (LReorgError, ValueError, TypeError, KeyError)),
+    "people": Reader(_as_file(_people)),
     "packed": Reader(_packed, (ValueError,), _packed_checksum),
 }

@@ -20,9 +20,10 @@ from stamped import Film, TrueDetector, exposed
 import lreorg_fast as lf
 from lreorg_fast.errors import BudgetExceeded, OutputError, VideoError
 from lreorg_fast.media.encoding import EncoderSettings
-from lreorg_fast.privacy import Ledger, Replacement
+from lreorg_fast.privacy import Ledger, PrivateKey, Replacement
 from lreorg_fast.scene import SceneSettings
-from lreorg_fast.video import VideoReport, VideoSettings
+from lreorg_fast.sealing import Sealer
+from lreorg_fast.video import VideoReport, VideoSettings, restore_video
 
 Shown = Callable[[Path], list[np.ndarray]]
 SETTINGS = VideoSettings(segment_frames=10)
@@ -98,6 +99,27 @@ def test_the_new_face_stays_the_same(left: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Ledger, "held", watched)
     go_on(left)
     assert drawn == []
+
+
+def test_a_killed_run_leaves_no_secret_and_goes_on_with_its_seals(
+    tmp_path: Path, film: Film, bundle: Path, shown: Shown
+) -> None:
+    key = PrivateKey.generate()
+    shutil.copytree(bundle, tmp_path / "toy")
+    film.write(tmp_path / "in.mp4")
+    key.public.save(tmp_path / "me.pub")
+    work = killed(tmp_path, "edit", 26)
+    parts = sorted(work.glob("seal-*.bin"))
+    assert len(parts) == 3  # two whole ones, and the beginning of the third
+    assert work.stat().st_mode & 0o077 == 0
+    report = go_on(tmp_path, sealer=Sealer(key.public, "crop"))
+    assert report.resumed == 2
+    assert not work.exists()
+    back = tmp_path / "back.mp4"
+    how = EncoderSettings(quality=0)
+    restore_video(tmp_path / "out.mp4", key, lambda: pytest.fail("no networks"), back, encoder=how)
+    pairs = zip(shown(tmp_path / "in.mp4"), shown(back), strict=True)
+    assert max(np.abs(a.astype(int) - b).mean() for a, b in pairs) < 2.5
 
 
 def test_the_first_pass_goes_on_too(tmp_path: Path, film: Film, bundle: Path) -> None:
