@@ -1,8 +1,11 @@
-"""Stage 2: two recognizers trained differently, so that one can judge what the other taught.
+"""Stage 2: recognizers trained differently, so that some can judge what another taught.
 
-``training`` (ArcFace margin, Deng et al. 2019) takes part in the losses of CDFNet; ``evaluation``
-(AdaFace margin, Kim et al. 2022; other people, another seed, another shape) never does. A person
-is the twenty traits alone: every attribute varies between the pictures of one person.
+``training`` (ArcFace margin, Deng et al. 2019) takes part in the losses of CDFNet; those that
+only judge never do. ``evaluation`` (AdaFace margin, Kim et al. 2022) differs in people, seed and
+shape. ``evaluation-2`` (CosFace margin, Wang et al. 2018) differs in these as well, and in what it
+looks at: it is shown the inner face of its people within the hair, ears, outline and background of
+others. A person is the twenty traits alone: every attribute varies between the pictures of one
+person.
 """
 
 from __future__ import annotations
@@ -31,10 +34,22 @@ from lreorg_fast.training.run import (
 
 @dataclass(frozen=True)
 class RecognizerRecipe:
-    """How one recognizer is trained."""
+    """How one recognizer is trained.
+
+    Args:
+        role: ``training`` or one of those that only judge, which begin with ``evaluation``.
+        head: which margin the classifier has.
+        model: shape of the network.
+        seed: of its people and its training.
+        people, pictures: how many people, and pictures of each.
+        epochs, batch, learning_rate: how long and how fast.
+        margin: of the head, an angle (CosFace: a cosine); scale: of the cosines.
+        exchanged: share of the training pictures whose surroundings of the inner face are another
+            person's.
+    """
 
     role: str
-    head: Literal["arcface", "adaface"]
+    head: Literal["arcface", "adaface", "cosface"]
     model: BackboneConfig
     seed: int
     people: int = 1500
@@ -44,6 +59,7 @@ class RecognizerRecipe:
     learning_rate: float = 3e-3
     margin: float = 0.3
     scale: float = 24.0
+    exchanged: float = 0.0
 
 
 RECOGNIZERS = (
@@ -60,7 +76,22 @@ RECOGNIZERS = (
         seed=22,
         margin=0.35,
     ),
+    RecognizerRecipe(
+        role="evaluation-2",
+        head="cosface",
+        model=BackboneConfig(64, 12, (20, 40, 64, 80), (1, 2, 2, 1), outputs=64),
+        seed=23,
+        people=3000,
+        pictures=8,
+        margin=0.2,
+        exchanged=0.7,
+    ),
 )
+# Half height and width of the inner face, brows to mouth, and its centre below the middle, as
+# shares of half the picture; the hair line, the ears and the chin of nearly all are outside.
+_INNER = 0.52
+_INNER_CENTRE = 0.14
+_INNER_JITTER = 0.05
 
 
 class MarginHead(nn.Module):
@@ -82,6 +113,8 @@ class MarginHead(nn.Module):
         if self.recipe.head == "adaface":
             quality = self._quality(raw)
             angle, addition = -margin * quality, margin * quality + margin
+        elif self.recipe.head == "cosface":
+            angle, addition = addition, angle
         true = cosine.gather(1, person[:, None])
         shifted = torch.cos((torch.acos(true) + angle).clamp(1e-3, math.pi - 1e-3)) - addition
         logits: Tensor = self.recipe.scale * cosine.scatter(1, person[:, None], shifted)
@@ -97,6 +130,25 @@ class MarginHead(nn.Module):
         mean, deviation = self.quality
         scaled: Tensor = (norm - mean) / (deviation + 1e-3) * 0.333
         return scaled.clamp(-1, 1)
+
+
+def exchange_surroundings(
+    pictures: Tensor, share: float, random: torch.Generator | None = None
+) -> Tensor:
+    """Put the inner face of a ``share`` of the pictures into the surroundings of the next one.
+
+    ``(N, 3, S, S)`` -> the same. The border is a rounded rectangle of varying place and size with
+    a soft edge, so that it says nothing itself.
+    """
+    count, size = len(pictures), pictures.shape[-1]
+    line = (torch.arange(size) + 0.5) * (2.0 / size) - 1
+    change = _INNER_JITTER * (torch.rand(4, count, 1, 1, generator=random) * 2 - 1)
+    x = (line.view(1, 1, -1) - change[0]) / (_INNER + change[1])
+    y = (line.view(1, -1, 1) - _INNER_CENTRE - change[2]) / (_INNER + change[3])
+    inside = ((1 - (x**4 + y**4) ** 0.25) * (size / 4)).clamp(0, 1)
+    kept = (torch.rand(count, 1, 1, generator=random) >= share).float()
+    mask = torch.maximum(inside, kept)[:, None].to(pictures)
+    return mask * pictures + (1 - mask) * pictures.roll(-1, dims=0)
 
 
 def train_recognizer(
@@ -126,6 +178,8 @@ def train_recognizer(
     for position in run.steps(1, lambda: states(parts)):
         index = torch.randint(len(data), (recipe.batch,))
         pictures = to_unit(data.pictures[index]).to(device)
+        if recipe.exchanged:
+            pictures = exchange_surroundings(pictures, recipe.exchanged)
         pictures = pictures + 0.02 * torch.randn_like(pictures)
         with torch.autocast(device.type, torch.bfloat16):
             raw = net.raw(pictures)
