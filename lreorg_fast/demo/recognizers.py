@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from lreorg_fast.avatars.recipe.recognizers import exchange_surroundings
 from lreorg_fast.demo.figures import Measurement, Named, paired
 from lreorg_fast.demo.judge import FIRST, recognizers_of
 from lreorg_fast.evaluation import cosine_similarity, true_accept_rate
 from lreorg_fast.evaluation.agreement import correlation_figure
 from lreorg_fast.models.pixels import to_pictures, to_tensor
 
-_SEED = 0
+# Half height and width of the inner face, brows to mouth, and its centre below the middle, as
+# shares of half the picture; the hair line, the ears and nearly every chin are outside.
+_INNER, _INNER_CENTRE = 0.52, 0.14
 WITHIN = "within another's surroundings"
 
 
@@ -34,12 +36,23 @@ def further_figures(measurement: Measurement) -> Iterator[Named]:
         yield from _agreement(f"{name} and {FIRST}", measurement, other)
 
 
+def exchange_surroundings(pictures: Tensor) -> Tensor:
+    """Each picture's inner face in the surroundings of the next one, ``(N, 3, S, S)``.
+
+    The border is a rounded rectangle with an edge of about two pixels.
+    """
+    size = pictures.shape[-1]
+    line = (torch.arange(size) + 0.5) * (2.0 / size) - 1
+    x, y = line[None, :] / _INNER, (line[:, None] - _INNER_CENTRE) / _INNER
+    inside = ((1 - (x**4 + y**4) ** 0.25) * (size / 4)).clamp(0, 1)
+    return inside * pictures + (1 - inside) * pictures.roll(-1, dims=0)
+
+
 def _surroundings(name: str, measurement: Measurement) -> Iterator[Named]:
     """Where the recognizer looks: each probe's inner face in the hair, outline and background of
     the next person's probe, compared with the other picture of both."""
-    pictures = to_tensor(measurement.people.probes)
-    mixed = exchange_surroundings(pictures, 1.0, torch.Generator().manual_seed(_SEED))
-    found, threshold = measurement.judge.embed(to_pictures(mixed)), measurement.random
+    mixed = to_pictures(exchange_surroundings(to_tensor(measurement.people.probes)))
+    found, threshold = measurement.judge.embed(mixed), measurement.random
     inner = paired(found, measurement.others)
     outer = paired(found, np.roll(measurement.others, -1, axis=0))
     label = f"{name}: {WITHIN}"

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from lreorg_fast.assembly import network_part, versions
 from lreorg_fast.avatars.recipe.bundle import FIGURES_SEED, machine, plain_figures, stored
+from lreorg_fast.avatars.recipe.recognizers import Recognizer
 from lreorg_fast.avatars.recipe.stages import Stages
 from lreorg_fast.avatars.recipe.tables import judges_thresholds
 from lreorg_fast.demo.figures import Measurement, draw_people
 from lreorg_fast.demo.recognizers import further_figures
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.models import FaceBackbone
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.weights import Bundle, BundleManifest, Part, write_bundle
 
@@ -49,7 +49,7 @@ def extend_bundle(bundle: Bundle, stages: Stages, target: Path, command: str) ->
     files: dict[str, Mapping[str, Tensor] | bytes] = {
         name: bundle.read(name) for name in bundle.manifest.files
     }
-    rounded: dict[str, FaceBackbone] = {}
+    rounded: dict[str, Recognizer] = {}
     for role, net in lacking.items():
         part, tensors = network_part(f"identity:{role}", net)
         parts[f"identity:{role}"] = part

@@ -2,10 +2,10 @@
 
 ``training`` (ArcFace margin, Deng et al. 2019) takes part in the losses of CDFNet; those that
 only judge never do. ``evaluation`` (AdaFace margin, Kim et al. 2022) differs in people, seed and
-shape. ``evaluation-2`` (CosFace margin, Wang et al. 2018) differs in these as well, and in what it
-looks at: it is shown the inner face of its people within the hair, ears, outline and background of
-others. A person is the twenty traits alone: every attribute varies between the pictures of one
-person.
+shape. ``evaluation-2`` differs in these as well, has no classifier (it learns from pairs, Sohn
+2016, Khosla et al. 2020), and sees something else: brows to mouth and nothing around them, so that
+neither hair nor outline, ears or background can be why it knows somebody. A person is the twenty
+traits alone: every attribute varies between the pictures of one person.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lreorg_fast.avatars.recipe.data import PictureSet
 from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.models.pixels import to_unit
+from lreorg_fast.models.window import WindowBackbone, WindowConfig
 from lreorg_fast.training.run import (
     Run,
     Say,
@@ -31,26 +32,27 @@ from lreorg_fast.training.run import (
     states,
 )
 
+Recognizer: TypeAlias = FaceBackbone | WindowBackbone
+
 
 @dataclass(frozen=True)
 class RecognizerRecipe:
     """How one recognizer is trained.
 
     Args:
-        role: ``training`` or one of those that only judge, which begin with ``evaluation``.
-        head: which margin the classifier has.
-        model: shape of the network.
+        role: ``training``, or of one that only judges: ``evaluation``, ``evaluation-2``, ...
+        head: which margin the classifier has; ``pairs``: none, each picture is to find the other
+            one of its person in the batch.
+        model: shape of the network, and what it sees if not the whole picture.
         seed: of its people and its training.
         people, pictures: how many people, and pictures of each.
         epochs, batch, learning_rate: how long and how fast.
-        margin: of the head, an angle (CosFace: a cosine); scale: of the cosines.
-        exchanged: share of the training pictures whose surroundings of the inner face are another
-            person's.
+        margin: of the head, an angle; scale: of the cosines.
     """
 
     role: str
-    head: Literal["arcface", "adaface", "cosface"]
-    model: BackboneConfig
+    head: Literal["arcface", "adaface", "pairs"]
+    model: BackboneConfig | WindowConfig
     seed: int
     people: int = 1500
     pictures: int = 16
@@ -59,7 +61,6 @@ class RecognizerRecipe:
     learning_rate: float = 3e-3
     margin: float = 0.3
     scale: float = 24.0
-    exchanged: float = 0.0
 
 
 RECOGNIZERS = (
@@ -78,20 +79,17 @@ RECOGNIZERS = (
     ),
     RecognizerRecipe(
         role="evaluation-2",
-        head="cosface",
-        model=BackboneConfig(64, 12, (20, 40, 64, 80), (1, 2, 2, 1), outputs=64),
+        head="pairs",
+        # Brows to mouth of nearly everybody, without the hair line and the sides of the head.
+        model=WindowConfig(
+            64, 16, 20, BackboneConfig(32, 16, (24, 48, 80, 96), (1, 2, 1, 1), outputs=64)
+        ),
         seed=23,
-        people=3000,
-        pictures=8,
-        margin=0.2,
-        exchanged=0.7,
+        batch=192,
+        margin=0.0,
+        scale=16.0,
     ),
 )
-# Half height and width of the inner face, brows to mouth, and its centre below the middle, as
-# shares of half the picture; the hair line, the ears and the chin of nearly all are outside.
-_INNER = 0.52
-_INNER_CENTRE = 0.14
-_INNER_JITTER = 0.05
 
 
 class MarginHead(nn.Module):
@@ -113,8 +111,6 @@ class MarginHead(nn.Module):
         if self.recipe.head == "adaface":
             quality = self._quality(raw)
             angle, addition = -margin * quality, margin * quality + margin
-        elif self.recipe.head == "cosface":
-            angle, addition = addition, angle
         true = cosine.gather(1, person[:, None])
         shifted = torch.cos((torch.acos(true) + angle).clamp(1e-3, math.pi - 1e-3)) - addition
         logits: Tensor = self.recipe.scale * cosine.scatter(1, person[:, None], shifted)
@@ -132,23 +128,32 @@ class MarginHead(nn.Module):
         return scaled.clamp(-1, 1)
 
 
-def exchange_surroundings(
-    pictures: Tensor, share: float, random: torch.Generator | None = None
-) -> Tensor:
-    """Put the inner face of a ``share`` of the pictures into the surroundings of the next one.
+class PairHead(nn.Module):
+    """Each of 2 M pictures, rows i and i + M of the same person, is to find its other one."""
 
-    ``(N, 3, S, S)`` -> the same. The border is a rounded rectangle of varying place and size with
-    a soft edge, so that it says nothing itself.
-    """
-    count, size = len(pictures), pictures.shape[-1]
-    line = (torch.arange(size) + 0.5) * (2.0 / size) - 1
-    change = _INNER_JITTER * (torch.rand(4, count, 1, 1, generator=random) * 2 - 1)
-    x = (line.view(1, 1, -1) - change[0]) / (_INNER + change[1])
-    y = (line.view(1, -1, 1) - _INNER_CENTRE - change[2]) / (_INNER + change[3])
-    inside = ((1 - (x**4 + y**4) ** 0.25) * (size / 4)).clamp(0, 1)
-    kept = (torch.rand(count, 1, 1, generator=random) >= share).float()
-    mask = torch.maximum(inside, kept)[:, None].to(pictures)
-    return mask * pictures + (1 - mask) * pictures.roll(-1, dims=0)
+    def __init__(self, recipe: RecognizerRecipe) -> None:
+        super().__init__()
+        self.scale = recipe.scale
+
+    def forward(self, raw: Tensor, person: Tensor, ramp: float) -> Tensor:
+        """Cross entropy over the batch; ``person`` and ``ramp`` are not needed."""
+        unit = F.normalize(raw)
+        logits = self.scale * unit @ unit.T
+        logits = logits.masked_fill(torch.eye(len(raw), dtype=torch.bool, device=raw.device), -1e4)
+        return F.cross_entropy(
+            logits, torch.arange(len(raw), device=raw.device).roll(len(raw) // 2)
+        )
+
+
+def batch_positions(recipe: RecognizerRecipe) -> Tensor:
+    """Positions of the pictures of one step."""
+    if recipe.head != "pairs":
+        return torch.randint(recipe.people * recipe.pictures, (recipe.batch,))
+    count = recipe.batch // 2
+    person = torch.randperm(recipe.people)[:count]
+    first = torch.randint(recipe.pictures, (count,))
+    second = (first + 1 + torch.randint(recipe.pictures - 1, (count,))) % recipe.pictures
+    return (person * recipe.pictures).repeat(2) + torch.cat([first, second])
 
 
 def train_recognizer(
@@ -158,8 +163,8 @@ def train_recognizer(
     torch.manual_seed(recipe.seed)
     steps = recipe.epochs * (len(data) // recipe.batch)
     run = Run(folder, f"recognizer {recipe.role}", steps, "steps", say)
-    net = channels_last(FaceBackbone(recipe.model).to(device))
-    head = MarginHead(recipe).to(device)
+    net = channels_last(_network(recipe).to(device))
+    head = (PairHead if recipe.head == "pairs" else MarginHead)(recipe).to(device)
     parameters = [*net.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -176,10 +181,8 @@ def train_recognizer(
         restore_states(parts, state)
     person = torch.arange(recipe.people).repeat_interleave(recipe.pictures)
     for position in run.steps(1, lambda: states(parts)):
-        index = torch.randint(len(data), (recipe.batch,))
+        index = batch_positions(recipe)
         pictures = to_unit(data.pictures[index]).to(device)
-        if recipe.exchanged:
-            pictures = exchange_surroundings(pictures, recipe.exchanged)
         pictures = pictures + 0.02 * torch.randn_like(pictures)
         with torch.autocast(device.type, torch.bfloat16):
             raw = net.raw(pictures)
@@ -192,9 +195,15 @@ def train_recognizer(
     run.finish(parameters=sum(p.numel() for p in net.parameters()))
 
 
-def load_recognizer(recipe: RecognizerRecipe, folder: Path) -> FaceBackbone:
+def _network(recipe: RecognizerRecipe) -> Recognizer:
+    if isinstance(recipe.model, WindowConfig):
+        return WindowBackbone(recipe.model)
+    return FaceBackbone(recipe.model)
+
+
+def load_recognizer(recipe: RecognizerRecipe, folder: Path) -> Recognizer:
     """A trained recognizer, frozen, in evaluation mode."""
-    net = FaceBackbone(recipe.model)
+    net = _network(recipe)
     net.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["payload"]["net"])
     return net.requires_grad_(False).eval()
 

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lreorg_fast.avatars.recipe.recognizers import Recognizer
 from lreorg_fast.avatars.renderer import render
 from lreorg_fast.avatars.traits import ATTRIBUTES, IDENTITY_TRAITS, sample_people
 from lreorg_fast.calibration import RECONSTRUCTION_MARGIN
 from lreorg_fast.evaluation import threshold_at_far
-from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models import E4EEncoder, StyleGAN2Generator
 from lreorg_fast.models.pixels import to_unit
 from lreorg_fast.training.tables import TableSizes
 
@@ -35,7 +36,7 @@ class TablesRecipe(TableSizes):
     figures_people: int = 1_000
 
 
-def _embed(net: FaceBackbone, pictures: Tensor) -> NDArray[np.float64]:
+def _embed(net: Recognizer, pictures: Tensor) -> NDArray[np.float64]:
     return torch.cat([net(part) for part in pictures.split(_CHUNK)]).double().numpy()
 
 
@@ -62,7 +63,7 @@ def _calibration_people(recipe: TablesRecipe, size: int) -> tuple[Tensor, NDArra
 
 @torch.inference_mode()
 def judges_thresholds(
-    recipe: TablesRecipe, recognizers: Mapping[str, FaceBackbone], size: int
+    recipe: TablesRecipe, recognizers: Mapping[str, Recognizer], size: int
 ) -> dict[str, float]:
     """``<role>.threshold.random`` and ``.hard`` of the recognizers that only judge.
 
@@ -83,7 +84,7 @@ def calibrate(
     recipe: TablesRecipe,
     encoder: E4EEncoder,
     generator: StyleGAN2Generator,
-    recognizers: Mapping[str, FaceBackbone],
+    recognizers: Mapping[str, Recognizer],
     attribute_statistics: tuple[Tensor, Tensor],
 ) -> dict[str, float]:
     """Thresholds on rendered people of their own (neither trained on nor evaluated)."""
