@@ -27,8 +27,8 @@ from lreorg_fast.avatars.recipe.autoencoder import REFINEMENT, AutoencoderRecipe
 from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
 from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe
 from lreorg_fast.avatars.recipe.encoder import EncoderRecipe
-from lreorg_fast.avatars.recipe.mapping import MappingRecipe
 from lreorg_fast.avatars.recipe.extension import extend_bundle
+from lreorg_fast.avatars.recipe.mapping import MappingRecipe
 from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS, PairHead, batch_positions
 from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
 from lreorg_fast.avatars.recipe.tables import TablesRecipe

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lreorg_fast.avatars.recipe.recognizers import RecognizerRecipe
 from lreorg_fast.avatars.recipe.stages import Recipe
 from lreorg_fast.avatars.recipe.tables import JUDGES
 from lreorg_fast.avatars.traits import ATTRIBUTES
@@ -29,6 +30,8 @@ from lreorg_fast.weights.parts import LATENT_AVERAGE
 
 # Settings of the stages that follow; everything else made the networks that are taken.
 _OWN = ("cdfnet", "tables")
+# Bundles that were made before a setting of recognizers existed do not name it.
+_UNNAMED = {f.name: f.default for f in fields(RecognizerRecipe) if f.default is not MISSING}
 
 
 def adopt_stages(bundle: Bundle, recipe: Recipe, work: Path, say: Say) -> None:
@@ -77,7 +80,7 @@ def check_settings(bundle: Bundle, recipe: Recipe) -> None:
 
 
 def _by_role(recognizers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {entry["role"]: entry for entry in recognizers}
+    return {entry["role"]: _UNNAMED | entry for entry in recognizers}
 
 
 def _payloads(bundle: Bundle, recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -48,6 +48,7 @@ class RecognizerRecipe:
         people, pictures: how many people, and pictures of each.
         epochs, batch, learning_rate: how long and how fast.
         margin: of the head, an angle; scale: of the cosines.
+        dropout: share of the last map's values that are left out in training.
     """
 
     role: str
@@ -61,6 +62,7 @@ class RecognizerRecipe:
     learning_rate: float = 3e-3
     margin: float = 0.3
     scale: float = 24.0
+    dropout: float = 0.5
 
 
 RECOGNIZERS = (
@@ -87,7 +89,8 @@ RECOGNIZERS = (
         seed=23,
         batch=192,
         margin=0.0,
-        scale=16.0,
+        # Of a window's 2 x 2 values per channel, half are too few to learn from.
+        dropout=0.1,
     ),
 )
 
@@ -164,6 +167,9 @@ def train_recognizer(
     steps = recipe.epochs * (len(data) // recipe.batch)
     run = Run(folder, f"recognizer {recipe.role}", steps, "steps", say)
     net = channels_last(_network(recipe).to(device))
+    for layer in net.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = recipe.dropout
     head = (PairHead if recipe.head == "pairs" else MarginHead)(recipe).to(device)
     parameters = [*net.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=0.02)
