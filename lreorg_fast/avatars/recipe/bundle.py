@@ -35,8 +35,8 @@ FIGURES_SEED = 0
 def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels in bfloat16; vectors, statistics and counters as they are.
 
-    bfloat16 and not float16, because its exponents repeat: the wheel compresses it to 70% (13.6 MB
-    for all networks) and float16 only to 93% (15.8 MB).
+    bfloat16 and not float16, because its exponents repeat: the wheel compresses it to 70% and
+    float16 only to 93% (13.6 and 15.8 MB for the networks that there were with two recognizers).
     """
     return {
         name: tensor.bfloat16() if tensor.dim() > 1 and tensor.is_floating_point() else tensor
