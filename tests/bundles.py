@@ -23,6 +23,8 @@ from lreorg_fast.models import (
     FaceBackbone,
     StyleGAN2Config,
     StyleGAN2Generator,
+    WindowBackbone,
+    WindowConfig,
 )
 from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
 from lreorg_fast.weights.parts import LATENT_AVERAGE
@@ -63,6 +65,13 @@ _CONFIGS: dict[str, tuple[str, type[nn.Module], Any]] = {
     ),
     "cdfnet": ("cdfnet", CDFNet, CDFNetConfig(DIM, COND_DIM, num_blocks=2, growth=4)),
 }
+_SECOND_JUDGE: dict[str, tuple[str, type[nn.Module], Any]] = {
+    "identity:evaluation-2": (
+        "window-backbone",
+        WindowBackbone,
+        WindowConfig(RESOLUTION, 8, 10, BackboneConfig(input_size=16, outputs=8, **_SMALL)),
+    )
+}
 
 
 def toy_bundle(
@@ -71,17 +80,20 @@ def toy_bundle(
     calibration: Mapping[str, float] | None = None,
     figures: Mapping[str, Any] | None = None,
     detector: bool = True,
+    second_judge: bool = False,
 ) -> Path:
     """Write the bundle to ``folder``, which must not exist, and return its path.
 
     Always the same weights. ``calibration`` overrides single entries of :data:`PERMISSIVE`.
-    Without ``detector`` there is no part ``attributes``, as in a bundle for photographs.
+    Without ``detector`` there is no part ``attributes``, as in a bundle for photographs. With
+    ``second_judge`` there is ``identity:evaluation-2``.
     """
     parts: dict[str, Part] = {}
     files: dict[str, dict[str, Tensor]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        for role, (architecture, make, config) in _CONFIGS.items():
+        configs = {**_CONFIGS, **(_SECOND_JUDGE if second_judge else {})}
+        for role, (architecture, make, config) in configs.items():
             name = f"{role.replace(':', '_')}.safetensors"
             parts[role] = Part(architecture, name, json.loads(json.dumps(config.to_dict())))
             files[name] = _weights(make(config))

@@ -19,6 +19,8 @@ from lreorg_fast.training.workers import local_device
 from lreorg_fast.weights import open_bundle
 
 _COMMAND = "python -m lreorg_fast.avatars.train"
+# Instead of all the other stages: see lreorg_fast.avatars.recipe.extension.
+_EXTENSION = "extension"
 
 
 def _say(message: str) -> None:
@@ -51,9 +53,11 @@ def write_bundle_of(runner: Stages, target: Path, command: str = _COMMAND) -> No
 @click.option(
     "--stage",
     "stages",
-    type=click.Choice([*STAGES, "bundle"]),
+    type=click.Choice([*STAGES, "bundle", _EXTENSION]),
     multiple=True,
-    help="Run only this stage (may be repeated); by default all of them in order.",
+    help="Run only this stage (may be repeated); by default all of them in order but 'extension', "
+    "which trains the recognizers that the bundle of --from lacks and adds them to it; all else "
+    "in it stays as it is.",
 )
 @click.option(
     "--target",
@@ -81,6 +85,9 @@ def main(
         torch.set_num_threads(threads)
     runner = Stages(Recipe(), work, local_device(device), _say)
     command = _COMMAND
+    if _EXTENSION in stages:
+        _extend(made, runner, stages, target)
+        return
     if made is not None:
         from lreorg_fast.avatars.recipe.adopt import adopt_stages
 
@@ -92,6 +99,20 @@ def main(
             runner.run(stage)
         else:
             write_bundle_of(runner, target, command)
+
+
+def _extend(made: Path | None, runner: Stages, stages: tuple[str, ...], target: Path) -> None:
+    if made is None or len(stages) > 1:
+        raise click.UsageError(
+            f"--stage {_EXTENSION} needs --from BUNDLE, and no other --stage beside it"
+        )
+    from lreorg_fast.avatars.recipe.adopt import adopt_stages
+    from lreorg_fast.avatars.recipe.extension import extend_bundle
+
+    bundle = open_bundle(made)
+    adopt_stages(bundle, runner.recipe, runner.work, runner.say)
+    runner.run("recognizers")
+    extend_bundle(bundle, runner, target, f"{_COMMAND} --from BUNDLE --stage {_EXTENSION}")
 
 
 if __name__ == "__main__":

@@ -148,12 +148,11 @@ class Ablations:
         if Run(folder, "cdfnet", 0, "", self.say).done:
             return None
         stages = self.stages
-        teacher = stages.recognizer_nets()[stages.recipe.recognizers[0].role]
         try:
             train_demo_cdfnet(
                 self.recipes[name],
                 stages.encoder_and_generator()[1],
-                teacher,
+                stages.teacher(),
                 stages.clip_meaning(stages.device),
                 folder,
                 stages.device,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lreorg_fast.avatars import Avatars, render, sample_people
-from lreorg_fast.demo.judge import Floats, Judge, present
+from lreorg_fast.demo.judge import FIRST, Floats, Judge, present
 from lreorg_fast.evaluation import (
     Figure,
     cosine_similarity,
@@ -79,12 +79,17 @@ class Measurement:
     the solid picture that it is.
     """
 
-    def __init__(self, anonymizer: Anonymizer, people: People) -> None:
+    def __init__(self, anonymizer: Anonymizer, people: People, recognizer: str = FIRST) -> None:
         self.anonymizer = anonymizer
         self.people = people
-        self.judge = Judge(anonymizer.bundle)
-        self.random = anonymizer.bundle.calibrated("evaluation.threshold.random")
-        self.hard = anonymizer.bundle.calibrated("evaluation.threshold.hard")
+        self.judge = Judge(anonymizer.bundle, recognizer)
+        self.random, self.hard = self.judge.random, self.judge.hard
+
+    def judged_by(self, recognizer: str) -> Measurement:
+        """The same people and the same draw, looked at by another recognizer."""
+        other = Measurement(self.anonymizer, self.people, recognizer)
+        vars(other).update(default=self.default, latents=self.latents, rebuilt=self.rebuilt)
+        return other
 
     @cached_property
     def others(self) -> Floats:
@@ -116,6 +121,13 @@ class Measurement:
         yield from self._reconstruction()
         yield from self.protection("default", self.default)
         yield from self.preservation("default", self.default, DEFAULT_KEEP)
+        yield from self._identity_recovery()
+
+    def identification(self) -> Iterator[Named]:
+        """The figures of :meth:`quick` that are the recognizer's."""
+        yield from self._recognizer()
+        yield from self._reconstruction()
+        yield from self.recognition("default", self.default)
         yield from self._identity_recovery()
 
     def sections(self) -> dict[str, Section]:
@@ -160,7 +172,11 @@ class Measurement:
         yield f"{name}: filled", share_figure(~replaced)
         _, faces = self.judge.read(result.images)
         yield f"{name}: face detected", share_figure(faces & replaced)
-        kept = np.flatnonzero(replaced)
+        yield from self.recognition(name, result)
+
+    def recognition(self, name: str, result: Result) -> Iterator[Named]:
+        """How like the people, and how like strangers, the released faces are."""
+        kept = np.flatnonzero(_replaced(result))
         if len(kept) < 2:
             return
         similarity = self._similarity(result, kept)
@@ -194,24 +210,24 @@ class Measurement:
 
     def _genuine(self, pictures: Sequence[Picture]) -> Floats:
         """Similarity of each picture to another picture of the same person."""
-        return _paired(self.judge.embed(pictures), self.others)
+        return paired(self.judge.embed(pictures), self.others)
 
     def _recognizer(self) -> Iterator[Named]:
-        scores = _paired(self.probes, self.others)
+        scores = paired(self.probes, self.others)
         yield "original: recognised (random)", true_accept_rate(scores, self.random)
         yield "original: recognised (hard)", true_accept_rate(scores, self.hard)
 
     def _reconstruction(self) -> Iterator[Named]:
-        same = _paired(self.judge.embed(self.rebuilt), self.probes)
+        same = paired(self.judge.embed(self.rebuilt), self.probes)
         yield "reconstruction: same person", true_accept_rate(same, self.random)
         other = self._genuine(self.rebuilt)
         yield "reconstruction: recognised", true_accept_rate(other, self.random)
 
     def _identity_recovery(self) -> Iterator[Named]:
         found = self.judge.embed(self.restored(len(self.people)))
-        same = _paired(found, self.probes)
+        same = paired(found, self.probes)
         yield "reversed with the key: same person", true_accept_rate(same, self.random)
-        other = _paired(found, self.others)
+        other = paired(found, self.others)
         yield "reversed with the key: recognised", true_accept_rate(other, self.random)
 
     def _hidden_alone(self, name: str) -> Iterator[Named]:
@@ -264,9 +280,9 @@ class Measurement:
         label = f"swap {name} alone"
         swapped = swapped_with_next(self.anonymizer, self.latents, name)
         mine, found = self.judge.embed(self.rebuilt), self.judge.embed(swapped)
-        own = _paired(found, mine)
+        own = paired(found, mine)
         yield f"{label}: similarity to the same face", mean_figure(own)
-        yield f"{label}: similarity to the donor", mean_figure(_paired(found, _next(mine)))
+        yield f"{label}: similarity to the donor", mean_figure(paired(found, _next(mine)))
         yield f"{label}: same person", true_accept_rate(own, self.random)
         values, _ = self.judge.read(self.rebuilt)
         before, after = (present(v, DEFAULT_KEEP) for v in (values, self.judge.read(swapped)[0]))
@@ -288,7 +304,7 @@ def _replaced(result: Result) -> NDArray[np.bool_]:
     return np.array([face.status == "replaced" for face in result.faces])
 
 
-def _paired(found: Floats, wanted: Floats) -> Floats:
+def paired(found: Floats, wanted: Floats) -> Floats:
     """Cosine of each row with the other's row, ``(N, D)`` twice -> ``(N,)``."""
     similarity: Floats = (found * wanted).sum(axis=1)
     return similarity

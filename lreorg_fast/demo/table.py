@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from lreorg_fast.demo.judge import FIRST
 from lreorg_fast.errors import ConfigError, LReorgError
 from lreorg_fast.weights import open_bundle
 
@@ -43,6 +44,39 @@ def headline_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table({name: figures[name] for name in HEADLINE})
 
 
+def recognizers_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """The recognizers that only judge side by side, then how far they agree, as Markdown.
+
+    Raises:
+        ConfigError: there are figures of one recognizer only.
+    """
+    judged: dict[str, dict[str, Mapping[str, Any]]] = {}
+    agreement = {}
+    for name, figure in figures.items():
+        judge, _, rest = name.partition(": ")
+        if judge.startswith(f"{FIRST}-") and " and " in judge:
+            agreement[name] = figure
+        elif judge.startswith(FIRST):
+            judged.setdefault(judge, {})[rest] = figure
+    first = {**figures, **judged.pop(FIRST, {})}  # most of its figures stand without its name
+    if not judged:
+        raise ConfigError("the bundle has figures of one recognizer only; show all it has instead")
+    shown = dict.fromkeys(name for own in judged.values() for name in own)
+    columns = {FIRST: first, **judged}
+    lines = [
+        f"| figure | {' | '.join(f'`{judge}`' for judge in columns)} | n |",
+        f"|---|{'---|' * len(columns)}---:|",
+    ]
+    for name in shown:
+        cells = [_cell(own[name]) if name in own else "" for own in columns.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} | {first[name]['n']} |")
+    return "\n".join([*lines, "", markdown_table(agreement)])
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
 def markdown_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Figures by name (value, low, high, n) as a Markdown table, one row each."""
     return "\n".join(_rows(figures))
@@ -59,10 +93,13 @@ def _rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 @click.command(help=__doc__)
 @click.argument("bundle", default="demo")
 @click.option("--headline", is_flag=True, help="Only what a newcomer asks for first.")
-def main(bundle: str, headline: bool) -> None:
+@click.option("--recognizers", is_flag=True, help="Only how the recognizers that judge compare.")
+def main(bundle: str, headline: bool, recognizers: bool) -> None:
+    if headline and recognizers:
+        raise click.UsageError("--headline and --recognizers are two tables; ask for one")
+    table = recognizers_table if recognizers else headline_table if headline else markdown_table
     try:
-        figures = open_bundle(bundle).manifest.figures
-        click.echo(headline_table(figures) if headline else markdown_table(figures))
+        click.echo(table(open_bundle(bundle).manifest.figures))
     except LReorgError as error:
         raise click.ClickException(str(error)) from error
 

@@ -9,6 +9,7 @@ from lreorg_fast.models.identity_view import arcface_view
 from lreorg_fast.models.inception import FidInception
 from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from lreorg_fast.models.window import WindowBackbone, WindowConfig
 
 __all__ = [
     "AdaFaceConfig",
@@ -22,5 +23,7 @@ __all__ = [
     "IResNetConfig",
     "StyleGAN2Config",
     "StyleGAN2Generator",
+    "WindowBackbone",
+    "WindowConfig",
     "arcface_view",
 ]

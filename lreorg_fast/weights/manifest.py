@@ -97,7 +97,7 @@ class BundleManifest:
         license: an SPDX expression or a sentence; of the weights, not of the code.
         domain: what pictures it is for.
         parts: role -> part. Roles are lower-case words, with ``:detail`` where there are several
-            of a kind (``identity:training``, ``identity:evaluation``).
+            of a kind (``identity:training``, ``identity:evaluation-2``).
         keywords: what CDFNet was trained on, in the order of the feature tables.
         calibration: name -> finite number, such as thresholds.
         recipe: how it was made: command, seeds, versions, time.

@@ -16,6 +16,7 @@ from lreorg_fast.models.backbone import BackboneConfig, FaceBackbone
 from lreorg_fast.models.e4e import E4EConfig, E4EEncoder
 from lreorg_fast.models.iresnet import IResNet, IResNetConfig
 from lreorg_fast.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from lreorg_fast.models.window import WindowBackbone, WindowConfig
 from lreorg_fast.weights.bundle import Bundle
 from lreorg_fast.weights.tensors import load_into
 
@@ -42,6 +43,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "stylegan2": Architecture(StyleGAN2Generator, lambda c: StyleGAN2Config(**c)),
     "e4e": Architecture(E4EEncoder, lambda c: E4EConfig(**c)),
     "face-backbone": Architecture(FaceBackbone, lambda c: BackboneConfig(**c)),
+    "window-backbone": Architecture(WindowBackbone, WindowConfig.from_dict),
     "iresnet": Architecture(IResNet, lambda c: IResNetConfig(**c)),
     "adaface": Architecture(AdaFaceNet, lambda c: AdaFaceConfig(**c)),
     "cdfnet": Architecture(CDFNet, CDFNetConfig.from_dict),

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import lreorg_fast as lf
@@ -26,17 +27,19 @@ from lreorg_fast.avatars.recipe.autoencoder import REFINEMENT, AutoencoderRecipe
 from lreorg_fast.avatars.recipe.bundle import write_demo_bundle
 from lreorg_fast.avatars.recipe.cdfnet import CDFNetRecipe
 from lreorg_fast.avatars.recipe.encoder import EncoderRecipe
+from lreorg_fast.avatars.recipe.extension import extend_bundle
 from lreorg_fast.avatars.recipe.mapping import MappingRecipe
-from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS
+from lreorg_fast.avatars.recipe.recognizers import RECOGNIZERS, PairHead, batch_positions
 from lreorg_fast.avatars.recipe.stages import STAGES, Recipe, Stages
 from lreorg_fast.avatars.recipe.tables import TablesRecipe
+from lreorg_fast.avatars.train import main as train_command
 from lreorg_fast.avatars.traits import LATENT_DIM
 from lreorg_fast.cdfnet import CDFNetConfig
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.faces.alignment import AVATAR_POINTS
 from lreorg_fast.keywords import KEYWORDS
-from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config
-from lreorg_fast.weights import open_bundle
+from lreorg_fast.models import BackboneConfig, E4EConfig, StyleGAN2Config, WindowConfig
+from lreorg_fast.weights import open_bundle, write_bundle
 
 SIZE, DIM, COND = 32, 16, 8
 TRAINED = [stage for stage in STAGES if stage not in ("clip", "cdfnet")]
@@ -46,6 +49,7 @@ CPU = torch.device("cpu")
 
 def toy_recipe() -> Recipe:
     backbone = BackboneConfig(input_size=SIZE, outputs=8, **SMALL)
+    inner = WindowConfig(SIZE, 8, 10, BackboneConfig(input_size=16, outputs=8, **SMALL))
     swap = dataclasses.replace(CDFNetRecipe().training, steps=3, batch=4)
     autoencoder = AutoencoderRecipe(
         encoder=E4EConfig(SIZE, 8, DIM, 8, **SMALL),
@@ -56,7 +60,14 @@ def toy_recipe() -> Recipe:
     return Recipe(
         portraits=48,
         recognizers=tuple(
-            dataclasses.replace(r, model=backbone, people=6, pictures=4, epochs=1, batch=8)
+            dataclasses.replace(
+                r,
+                model=inner if isinstance(r.model, WindowConfig) else backbone,
+                people=6,
+                pictures=4,
+                epochs=1,
+                batch=8,
+            )
             for r in RECOGNIZERS
         ),
         attributes=AttributeRecipe(
@@ -135,7 +146,7 @@ def test_a_finished_stage_is_not_run_again(work: Path) -> None:
     for stage in TRAINED:
         stages.run(stage)
     assert _times(work) == before
-    assert len(before) == 7
+    assert len(before) == 8
 
 
 def _times(work: Path) -> dict[str, int]:
@@ -164,7 +175,9 @@ def test_a_bundle_is_built_measured_and_used(made: Path) -> None:
     manifest = bundle.manifest
     assert manifest.domain.alignment == AVATAR_POINTS
     assert manifest.recipe["command"] == "this test"
-    assert len(manifest.recipe["stages"]) == 8
+    assert len(manifest.recipe["stages"]) == 9
+    assert manifest.parts["identity:evaluation-2"].architecture == "window-backbone"
+    assert manifest.calibration["evaluation-2.threshold.hard"] <= 1
     psr = manifest.figures["default: face detected"]
     assert psr["n"] == 40
     assert psr["low"] <= psr["value"] <= psr["high"]
@@ -192,7 +205,8 @@ def test_stages_before_cdfnet_are_taken_from_a_bundle(made: Path, tmp_path: Path
     again = tmp_path / "bundle"
     write_demo_bundle(stages.trained(), recipe, tmp_path, again, "again", lambda _: None)
     first, second = open_bundle(made), open_bundle(again)
-    for role in ("generator", "encoder", "attributes", "identity:training", "identity:evaluation"):
+    networks = ("generator", "encoder", "attributes")
+    for role in (*networks, *(f"identity:{r.role}" for r in recipe.recognizers)):
         before, after = first.tensors(role), second.tensors(role)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before), role
@@ -201,10 +215,104 @@ def test_stages_before_cdfnet_are_taken_from_a_bundle(made: Path, tmp_path: Path
         for bundle in (first, second)
     ]
     assert earlier[0] == earlier[1]
-    assert len(earlier[0]) == 7
+    assert len(earlier[0]) == 8
     for name, value in first.manifest.calibration.items():
         # Matrices were rounded to bfloat16 before the second calibration, not before the first.
         assert second.manifest.calibration[name] == pytest.approx(value, abs=0.05), name
+
+
+@pytest.fixture(scope="module")
+def earlier(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle as if made before there was a second recognizer that judges."""
+    bundle = open_bundle(made)
+    manifest = bundle.manifest
+    gone = "evaluation-2"
+    made_with = [r for r in manifest.recipe["settings"]["recognizers"] if r["role"] != gone]
+    # A setting that came later, too.
+    recognizers = [{k: v for k, v in r.items() if k != "dropout"} for r in made_with]
+    stages = [s for s in manifest.recipe["stages"] if s["stage"] != f"recognizer {gone}"]
+    settings = {**manifest.recipe["settings"], "recognizers": recognizers}
+    parts = {role: p for role, p in manifest.parts.items() if role != f"identity:{gone}"}
+    names = [n for n in manifest.files if n != manifest.parts[f"identity:{gone}"].file]
+    without = dataclasses.replace(
+        manifest,
+        parts=parts,
+        calibration={k: v for k, v in manifest.calibration.items() if not k.startswith(gone)},
+        recipe={**manifest.recipe, "settings": settings, "stages": stages},
+        figures={k: v for k, v in manifest.figures.items() if gone not in k},
+    )
+    target = tmp_path_factory.mktemp("earlier") / "bundle"
+    write_bundle(target, without, {name: bundle.read(name) for name in names})
+    return target
+
+
+def test_a_recognizer_is_added_to_a_finished_bundle(
+    earlier: Path, made: Path, tmp_path: Path
+) -> None:
+    recipe = toy_recipe()
+    bundle, target = open_bundle(earlier), tmp_path / "extended"
+    stages = ToyStages(recipe, tmp_path / "work", CPU, lambda _: None)
+    adopt_stages(bundle, recipe, stages.work, stages.say)
+    stages.run("recognizers")
+    assert [p.name for p in (stages.work / "data").iterdir()] == ["people_evaluation-2.pt"]
+    extend_bundle(bundle, stages, target, "this test")
+    extended, whole = open_bundle(target), open_bundle(made)
+    extended.verify()
+    before, after = bundle.manifest, extended.manifest
+    assert {n: after.files[n] for n in before.files} == before.files
+    assert {n: after.calibration[n] for n in before.calibration} == before.calibration
+    assert {n: after.figures[n] for n in before.figures} == before.figures
+    assert set(after.parts) == set(whole.manifest.parts)
+    assert set(after.calibration) == set(whole.manifest.calibration)
+    assert set(after.figures) == set(whole.manifest.figures)
+    assert after.recipe["settings"] == whole.manifest.recipe["settings"]
+    assert after.recipe["additions"][0]["parts"] == ["identity:evaluation-2"]
+    role = "identity:evaluation-2"
+    ours, theirs = extended.tensors(role), whole.tensors(role)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ConfigError, match="has every recognizer"):
+        extend_bundle(extended, stages, tmp_path / "again", "this test")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_recognizer_that_was_trained_otherwise_is_not_taken(
+    earlier: Path, tmp_path: Path
+) -> None:
+    recipe = toy_recipe()
+    other = [dataclasses.replace(r, seed=r.seed + 100) for r in recipe.recognizers]
+    changed = dataclasses.replace(recipe, recognizers=tuple(other))
+    with pytest.raises(
+        ConfigError, match=r"recognizers\.evaluation\.seed, recognizers\.training\.seed"
+    ):
+        adopt_stages(open_bundle(earlier), changed, tmp_path, lambda _: None)
+
+
+def test_the_recognizer_in_the_losses_must_see_the_whole_picture() -> None:
+    recipe = toy_recipe()
+    with pytest.raises(ConfigError, match="must see all"):
+        dataclasses.replace(recipe, recognizers=recipe.recognizers[::-1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--stage", "extension"], ["--from", ".", "--stage", "extension", "--stage", "bundle"]],
+)
+def test_an_extension_stands_alone_and_needs_a_bundle(arguments: list[str]) -> None:
+    refused = CliRunner().invoke(train_command, arguments)
+    assert refused.exit_code == 2
+    assert "needs --from BUNDLE, and no other --stage" in refused.output
+
+
+def test_pairs_are_two_pictures_of_each_of_different_people() -> None:
+    recipe = dataclasses.replace(RECOGNIZERS[-1], people=7, pictures=3, batch=10)
+    index = batch_positions(recipe)
+    first, second = index.view(2, 5)
+    assert torch.equal(first // 3, second // 3)
+    assert (first != second).all()
+    assert len(set((first // 3).tolist())) == 5
+    head = PairHead(recipe)
+    sure = torch.eye(5).repeat(2, 1)
+    assert head(sure, index // 3, 1.0) < 1e-3 < head(torch.ones(10, 5), index // 3, 1.0)
 
 
 def test_a_bundle_of_other_settings_is_not_taken(made: Path, tmp_path: Path) -> None:

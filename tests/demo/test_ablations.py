@@ -65,8 +65,8 @@ class ToyStages(Stages):
         super().__init__(toy, work, torch.device("cpu"), lambda _: None)
         self.bundle = open_bundle(bundle)
 
-    def recognizer_nets(self) -> dict[str, Any]:
-        return {"training": load_part(self.bundle, "identity:training")}
+    def teacher(self) -> Any:
+        return load_part(self.bundle, "identity:training")
 
     def encoder_and_generator(self) -> tuple[Any, Any]:
         return load_part(self.bundle, "encoder"), load_part(self.bundle, "generator")

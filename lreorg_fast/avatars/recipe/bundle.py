@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from lreorg_fast.avatars.landmarks import mean_landmarks
 from lreorg_fast.avatars.recipe.clip import MODEL_CONFIG, PREPROCESS_CONFIG
 from lreorg_fast.avatars.recipe.stages import Recipe, Trained
 from lreorg_fast.avatars.recipe.tables import calibrate
-from lreorg_fast.demo.figures import Measurement, draw_people
+from lreorg_fast.demo.figures import Measurement, Named, draw_people
+from lreorg_fast.demo.recognizers import further_figures
 from lreorg_fast.keywords import KEYWORDS
 from lreorg_fast.pipeline import Anonymizer
 from lreorg_fast.training.run import Say
@@ -27,14 +29,14 @@ from lreorg_fast.weights import BundleManifest, Domain, Part, write_bundle
 # open_clip finds these two under exactly these names, so the bundle folder is a model of its own:
 # open_clip.create_model("local-dir:<bundle>").
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
-_FIGURES_SEED = 0
+FIGURES_SEED = 0
 
 
-def _stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels in bfloat16; vectors, statistics and counters as they are.
 
-    bfloat16 and not float16, because its exponents repeat: the wheel compresses it to 70% (13.6 MB
-    for all networks) and float16 only to 93% (15.8 MB).
+    bfloat16 and not float16, because its exponents repeat: the wheel compresses it to 70% and
+    float16 only to 93% (13.6 and 15.8 MB for the networks that there were with two recognizers).
     """
     return {
         name: tensor.bfloat16() if tensor.dim() > 1 and tensor.is_floating_point() else tensor
@@ -54,9 +56,9 @@ def _parts(trained: Trained, recipe: Recipe) -> dict[str, tuple[Part, dict[str, 
     parts = {}
     for role, network in networks.items():
         part, tensors = network_part(role, network)
-        parts[role] = (part, _stored(tensors))
+        parts[role] = (part, stored(tensors))
     clip = Part("open_clip", _CLIP_FILES[0], MODEL_CONFIG)
-    parts["clip"] = (clip, _stored(trained.clip.model.state_dict()))
+    parts["clip"] = (clip, stored(trained.clip.model.state_dict()))
     tables = build_tables(recipe.tables, trained.net, trained.generator, trained.clip, KEYWORDS)
     members = {"codebook.members": tables["codebook.members"].bfloat16()}
     parts["tables"] = (Part("tables", "tables.safetensors"), tables | members)
@@ -71,11 +73,11 @@ def _provenance(recipe: Recipe, work: Path, command: str) -> dict[str, Any]:
         "settings": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "stages": stages,
         "versions": versions(),
-        "machine": _machine(),
+        "machine": machine(),
     }
 
 
-def _machine() -> str:
+def machine() -> str:
     """Processor and number of cores, for people who compare times."""
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")  # Linux tells more than platform does
@@ -84,6 +86,15 @@ def _machine() -> str:
         named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = named[0] if named else name
     return f"{name}, {os.cpu_count()} cores"
+
+
+def plain_figures(named: Iterable[Named], say: Say) -> dict[str, dict[str, Any]]:
+    """Measure, tell, and return the figures as JSON data."""
+    figures = {}
+    for name, figure in named:
+        figures[name] = dataclasses.asdict(figure)
+        say(f"bundle: {name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]")
+    return figures
 
 
 def write_demo_bundle(
@@ -121,11 +132,9 @@ def write_demo_bundle(
     count = recipe.tables.figures_people
     say(f"bundle: measuring {count} people")
     anonymizer = Anonymizer.load(target)
-    people = draw_people(count, _FIGURES_SEED, anonymizer.resolution)
-    figures = {}
-    for name, figure in Measurement(anonymizer, people).thorough():
-        figures[name] = dataclasses.asdict(figure)
-        say(f"bundle: {name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]")
+    people = draw_people(count, FIGURES_SEED, anonymizer.resolution)
+    measurement = Measurement(anonymizer, people)
+    figures = plain_figures(chain(measurement.thorough(), further_figures(measurement)), say)
     measured = dataclasses.replace(manifest, figures=figures)
     write_bundle(target, measured, files, overwrite=True)
     say(f"bundle: written to {target}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from lreorg_fast.avatars.recipe.encoder import EncoderRecipe, load_encoder, trai
 from lreorg_fast.avatars.recipe.mapping import MappingRecipe, load_mapping, train_mapping
 from lreorg_fast.avatars.recipe.recognizers import (
     RECOGNIZERS,
+    Recognizer,
     RecognizerRecipe,
     load_recognizer,
     train_recognizer,
@@ -29,7 +31,7 @@ from lreorg_fast.avatars.recipe.recognizers import (
 from lreorg_fast.avatars.recipe.tables import TablesRecipe
 from lreorg_fast.cdfnet import CDFNet
 from lreorg_fast.errors import ConfigError
-from lreorg_fast.models import E4EEncoder, FaceBackbone, StyleGAN2Generator
+from lreorg_fast.models import BackboneConfig, E4EEncoder, FaceBackbone, StyleGAN2Generator
 from lreorg_fast.training.run import Run, Say
 
 STAGES = (
@@ -61,6 +63,8 @@ class Recipe:
     tables: TablesRecipe = field(default_factory=TablesRecipe)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.recognizers[0].model, BackboneConfig):
+            raise ConfigError("the first recognizer takes part in losses: it must see all")
         first, second = self.autoencoder, self.refinement
         if (first.encoder, first.generator) != (second.encoder, second.generator):
             raise ConfigError("autoencoder and refinement must have the same encoder and generator")
@@ -73,7 +77,7 @@ class Trained:
     generator: StyleGAN2Generator
     encoder: E4EEncoder
     net: CDFNet
-    recognizers: dict[str, FaceBackbone]
+    recognizers: dict[str, Recognizer]
     attributes: FaceBackbone
     attribute_statistics: tuple[Tensor, Tensor]
     clip: ClipMeaning
@@ -117,7 +121,7 @@ class Stages:
         net.load_state_dict(state["net"])
         return net.requires_grad_(False).eval(), (state["mean"], state["deviation"])
 
-    def recognizer_nets(self) -> dict[str, FaceBackbone]:
+    def recognizer_nets(self) -> dict[str, Recognizer]:
         """The recognizers by role, frozen."""
         return {
             r.role: load_recognizer(r, self.work / f"recognizer_{r.role}")
@@ -136,10 +140,11 @@ class Stages:
             people=self.recipe.portraits,
         )
 
-    def _teacher(self) -> FaceBackbone:
+    def teacher(self) -> FaceBackbone:
         """The recognizer that takes part in losses."""
         first = self.recipe.recognizers[0]
-        return load_recognizer(first, self.work / f"recognizer_{first.role}")
+        # The losses compare its maps of the whole picture (Recipe.__post_init__).
+        return cast(FaceBackbone, load_recognizer(first, self.work / f"recognizer_{first.role}"))
 
     def _pair(self) -> tuple[E4EEncoder, StyleGAN2Generator]:
         """The encoder as the autoencoder left it, and the finished generator."""
@@ -192,7 +197,7 @@ class Stages:
             train_autoencoder(
                 recipe,
                 self._portraits(),
-                self._teacher(),
+                self.teacher(),
                 self.clip_meaning(self.device),
                 self.work / name,
                 self.device,
@@ -221,7 +226,7 @@ class Stages:
                 self.recipe.encoder,
                 encoder,
                 generator,
-                self._teacher(),
+                self.teacher(),
                 self.clip_meaning(self.device),
                 self._portraits(),
                 self.work / "encoder",
@@ -234,7 +239,7 @@ class Stages:
             train_demo_cdfnet(
                 self.recipe.cdfnet,
                 self._pair()[1],
-                self._teacher(),
+                self.teacher(),
                 self.clip_meaning(self.device),
                 self.work / "cdfnet",
                 self.device,
