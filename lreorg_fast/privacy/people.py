@@ -78,8 +78,8 @@ class NamedPlace:
 
 
 class PeopleFile:
-    """The table: CSV (commas or semicolons) with a first line of names, ``file``, ``person`` and as needed ``x``, ``y``,
-    ``seconds``.
+    """The table: CSV, commas or semicolons, with a first line of names: ``file``, ``person`` and as
+    needed ``x``, ``y``, ``seconds``.
 
     Args:
         path: the table. Files in it are relative to the folder that it lies in.
