@@ -193,6 +193,6 @@ def test_a_line_without_its_face_refuses_the_picture(
 
 
 def test_a_line_about_no_input_stops_the_run(drawn: Drawn, pictures: Path) -> None:
-    with pytest.raises(ConfigError, match="not among the inputs"):
+    with pytest.raises(ConfigError, match="does not exist"):
         drawn("a", f"file,person,x,y\n0.png,Ann,{point(TWO[0])}\n")
     assert not (pictures.parent / "a").exists()

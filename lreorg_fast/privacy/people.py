@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.files import read_bounded
+from lreorg_fast.log import logger
 
 COLUMNS = ("file", "person", "x", "y", "seconds")
-_NEEDED = ("file", "person")
+_NEEDED, _NUMBERS = COLUMNS[:2], COLUMNS[2:]
 _MOST_BYTES = 16 << 20
 _LONGEST_PERSON = 1000
 
@@ -77,8 +78,8 @@ class NamedPlace:
 
 
 class PeopleFile:
-    """The table: CSV with a first line of names, ``file``, ``person`` and as needed ``x``, ``y``,
-    ``seconds``.
+    """The table: CSV, commas or semicolons, with a first line of names: ``file``, ``person`` and as
+    needed ``x``, ``y``, ``seconds``.
 
     Args:
         path: the table. Files in it are relative to the folder that it lies in.
@@ -111,21 +112,35 @@ class PeopleFile:
         return self._places.get(os.path.realpath(source), ())
 
     def check(self, sources: Iterable[Path]) -> None:
-        """Refuse lines about files that are not among ``sources``.
+        """Refuse lines that no run can use, and a table that this run cannot.
+
+        A table may name more files than one run works on, pictures and videos for example; how
+        many are left out is logged.
 
         Raises:
-            ConfigError: there is one, which would be left out in silence.
+            ConfigError: a line is about a file that is neither among ``sources`` nor there at all,
+                or no line is about one of them.
         """
         known = {os.path.realpath(source) for source in sources}
-        for name, places in self._places.items():
-            if name not in known:
+        others = {name: places for name, places in self._places.items() if name not in known}
+        for name, places in others.items():
+            if not os.path.isfile(name):
                 raise ConfigError(
-                    f"{places[0].where} is about '{name}', which is not among the inputs; correct "
-                    "the name, which is relative to the folder of the table, or take the line out"
+                    f"{places[0].where} is about '{name}', which does not exist; correct the name, "
+                    "which is relative to the folder of the table, or take the line out"
                 )
+        if len(others) == len(self._places):
+            raise ConfigError(
+                f"the people '{self._path}' are about none of the inputs; correct the names of "
+                "files, which are relative to the folder of the table"
+            )
+        if others:
+            logger.info("%d files of the people's table are not among the inputs", len(others))
 
     def _parse(self, text: str) -> None:
-        rows = csv.reader(StringIO(text), strict=True)
+        # Spreadsheets of countries that write 1,5 for 1.5 part values by semicolons.
+        semicolons = ";" in text.partition("\n")[0]
+        rows = csv.reader(StringIO(text), delimiter=";" if semicolons else ",", strict=True)
         names = [name.strip().lower() for name in next(rows, [])]
         missing = [name for name in _NEEDED if name not in names]
         unknown = [name for name in names if name not in COLUMNS]
@@ -142,7 +157,14 @@ class PeopleFile:
                 raise ConfigError(
                     f"{where} has {len(row)} values for {len(names)} columns; correct it"
                 )
-            self._add(where, dict(zip(names, (value.strip() for value in row), strict=True)))
+            values = dict(zip(names, (value.strip() for value in row), strict=True))
+            if semicolons:
+                values |= {
+                    column: values[column].replace(",", ".")
+                    for column in _NUMBERS
+                    if column in values
+                }
+            self._add(where, values)
 
     def _add(self, where: str, row: dict[str, str]) -> None:
         name, person = row["file"], row["person"]
@@ -150,7 +172,7 @@ class PeopleFile:
             raise ConfigError(
                 f"{where} must have a file and a person of 1 to {_LONGEST_PERSON} letters; fill in"
             )
-        x, y, seconds = (_number(where, row, column) for column in ("x", "y", "seconds"))
+        x, y, seconds = (_number(where, row, column) for column in _NUMBERS)
         if (x is None) != (y is None):
             raise ConfigError(f"{where} has only one of x and y; give both, or neither")
         if seconds is not None and (x is None or seconds < 0):

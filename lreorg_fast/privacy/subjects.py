@@ -135,7 +135,8 @@ class Subjects:
             self.ledger.forget(subject.track)
 
     def check(self, sources: Iterable[Path]) -> None:
-        """Raises ConfigError if a file of ``people`` is not among the sources of a run."""
+        """Raises ConfigError if ``people`` do not fit the sources of a run, see
+        :meth:`PeopleFile.check`."""
         if self.people is not None:
             self.people.check(sources)
 

@@ -19,7 +19,10 @@ from lreorg_fast.scene.sealed import SealedCrop, SealedFeature
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
 
-OTHER_BUNDLE = "the seal's features do not fit this bundle; give the one that made the output"
+OTHER_BUNDLE = (
+    "the seal's features do not fit this bundle, or its places this picture; give the bundle that "
+    "made the output"
+)
 
 
 def put_features_back(

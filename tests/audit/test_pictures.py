@@ -212,6 +212,18 @@ def test_settings_are_checked(wrong: dict) -> None:
         AuditSettings(**wrong)
 
 
+def test_the_command_takes_faces(bundle: Path, faces: Path, tmp_path: Path) -> None:
+    arguments = ["audit", "--bundle", str(bundle), "--layers", "5", "--faces", str(faces)]
+    done = CliRunner().invoke(lreorg, [*arguments, "--people", "21", "-o", str(tmp_path / "out")])
+    assert "21 of 21 faces of a folder of 24" in done.stdout
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert report["settings"]["faces"] == "a folder"
+    assert "21 people" in report["findings"][0]["sample"]
+    none = CliRunner().invoke(lreorg, [*arguments[:-1], str(tmp_path / "none")])
+    assert none.exit_code == 2
+    assert "cannot be listed" in none.stderr
+
+
 def test_the_command_writes_both_reports(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["audit", "--bundle", str(bundle), "--layers", "1", "-o", str(out)]

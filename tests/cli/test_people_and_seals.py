@@ -110,7 +110,7 @@ def test_people_by_a_table(run, photo: Path, bundle: Path, tmp_path: Path) -> No
     table.write_text("file,person,x,y\nother.png,Anna,75,75\n")
     nothing = run("anonymize", photo, "--bundle", bundle, "-o", tmp_path / "c", "--people", table)
     assert nothing.exit_code == 2
-    assert "not among the inputs" in nothing.stderr
+    assert "does not exist" in nothing.stderr
     assert not (tmp_path / "c").exists()
 
 
@@ -137,7 +137,7 @@ def test_people_of_videos_by_a_table(run, video: Path, bundle: Path, tmp_path: P
     (tmp_path / "people.csv").write_text("file,person\nother.mp4,Anna\n")
     wrong = run("anonymize", video, "--bundle", bundle, "--people", tmp_path / "people.csv")
     assert wrong.exit_code == 2
-    assert "not among the inputs" in wrong.stderr
+    assert "does not exist" in wrong.stderr
 
 
 # What make_work (pictures) and make_scene (videos) refuse, both with the same sentence.

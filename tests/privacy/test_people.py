@@ -42,7 +42,27 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
     assert "line 4" in other.where
     assert people.of(tmp_path / "d.png") == ()
     people.check([tmp_path / "a.png", tmp_path / "b" / ".." / "b" / "c.mp4"])
-    with pytest.raises(ConfigError, match=r"c\.mp4"):
+    with pytest.raises(ConfigError, match=r"line 4 is about .*c\.mp4', which does not exist"):
+        people.check([tmp_path / "a.png"])
+
+
+def test_what_spreadsheets_write_where_a_comma_is_a_decimal_point(tmp_path: Path) -> None:
+    people = table(tmp_path, "file;person;x;y;seconds\r\na,b.mp4;Ann, B;1,5;2;0,25\r\n")
+    (ann,) = people.of(tmp_path / "a,b.mp4")
+    assert (ann.person, ann.point, ann.seconds) == ("Ann, B", (1.5, 2.0), 0.25)
+
+
+def test_a_table_may_be_about_more_than_one_run(tmp_path: Path) -> None:
+    """Pictures and videos are done in runs of their own, from one table."""
+    people = table(tmp_path, "file,person\na.png,Ann\nb.mp4,Ann\n")
+    for name in ("a.png", "b.mp4", "c.png"):
+        (tmp_path / name).touch()
+    people.check([tmp_path / "a.png"])
+    people.check([tmp_path / "b.mp4", tmp_path / "c.png"])
+    with pytest.raises(ConfigError, match="none of the inputs"):
+        people.check([tmp_path / "c.png"])
+    (tmp_path / "b.mp4").unlink()
+    with pytest.raises(ConfigError, match="does not exist"):
         people.check([tmp_path / "a.png"])
 
 

@@ -27,6 +27,7 @@ from lreorg_fast.sealing import Sealer, seal_path
 from lreorg_fast.video import VideoReport, VideoSettings, anonymize_video, restore_video
 from lreorg_fast.video.editing import SegmentEditor
 from lreorg_fast.video.restoring import _check
+from lreorg_fast.video.sealed import opened_segment
 
 Shown = Callable[[Path], list[np.ndarray]]
 FRAMES, SPAN = 24, 10
@@ -166,6 +167,28 @@ def test_what_was_filled_comes_back_from_crops_only(
         assert np.abs(made["feature"][2][number].astype(int) - solid).mean() < 3
 
 
+def test_pieces_of_a_segment_bound_what_is_in_memory(
+    short: Film, tmp_path: Path, key: PrivateKey, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many pieces as frames, each with what was sealed of one frame only."""
+    monkeypatch.setattr("lreorg_fast.video.sealed._PIECE_BYTES", 1)
+    source, target, _ = sealed(short, tmp_path, key, "crop", None)
+    content = seal_path(target).read_bytes()
+    checked = _check(Frames(target), BytesIO(content), key, lambda done: None)
+    stream = BytesIO(content)
+    header = SetHeader.read(stream)
+    digest = checked.digests[0]
+    pieces = list(opened_segment(stream, header, 0, SPAN, key, digest))
+    assert [{index for index, _ in piece} for piece in pieces[:SPAN]] == [{i} for i in range(SPAN)]
+    restore_video(target, key, no_networks, tmp_path / "b.mp4", encoder=EncoderSettings(quality=0))
+    assert max(apart(shown(source), shown(tmp_path / "b.mp4"))) < BACK
+    first, second, third = split(content)
+    cut = first[:-4200]
+    for body in (cut + second + third, first + second[: len(second) // 2] + third):
+        with pytest.raises(SealError):
+            opened(Frames(target), header.raw + body, key)
+
+
 def test_a_rotated_video_comes_back(tmp_path: Path, key: PrivateKey, shown: Shown) -> None:
     film = Film(12)
     source = film.write(tmp_path / "in.mp4", ClipFormat(rotation=180))
@@ -269,6 +292,8 @@ def test_a_stopped_run_goes_on_with_its_seal(
 ) -> None:
     secret = [p.read_bytes() for p in stopped.iterdir() if p.is_file()]
     assert all(key.raw not in content for content in secret)
+    # As a run leaves it that was killed between the two files.
+    seal_path(tmp_path / "out.mp4").write_bytes(b"an earlier one")
     source, target, report = sealed(short, tmp_path, key, "crop", None, resume=True)
     assert report.resumed == 1
     restore_video(target, key, no_networks, tmp_path / "b.mp4", encoder=EncoderSettings(quality=0))
