@@ -48,6 +48,14 @@ class BudgetExceeded(PrivacyError):
     """A draw was refused because it would spend more epsilon than the ledger allows."""
 
 
+class LateError(LReorgError, TimeoutError):
+    """Work on a face, or the search for faces, took longer than it was allowed to."""
+
+
+class StuckError(LReorgError, RuntimeError):
+    """So much late work has not come back that going on makes no sense; the run ends."""
+
+
 class SealError(PrivacyError):
     """A sealed original, or a key for it, is damaged, belongs to another picture or key."""
 

@@ -43,6 +43,7 @@ Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
 
 _UNREACHED = "the run was interrupted before this file was finished"
+_STUCK = "the work on faces hung again and again, so the run ended before this file"
 _MOST_WORKERS = 64
 
 
@@ -213,6 +214,8 @@ class _Run:
         earlier = self.earlier.get(str(source))
         if earlier is not None:
             return earlier
+        if self.work.limit.stuck:
+            return FileEntry(str(source), "skipped", _STUCK)
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)

@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from lreorg_fast.batch.report import FileStatus
-from lreorg_fast.errors import ConfigError, ImageError
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.privacy import Ledger, Subjects
+from lreorg_fast.errors import ConfigError, ImageError, LateError
+from lreorg_fast.media.pictures import FILL_COLOUR, Picture
+from lreorg_fast.privacy import Ledger, Subject, Subjects
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.scene import SceneAnonymizer, SceneFace, SceneResult
 from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
+from lreorg_fast.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -68,6 +71,10 @@ class Work(Protocol):
     def sealer(self) -> Sealer | None:
         """Writes the seal of each outcome that has a face."""
 
+    @property
+    def limit(self) -> TimeLimit:
+        """Of the work on a face; where it is stuck, nothing more is begun."""
+
     def __call__(self, picture: Picture, source: Path) -> Outcome:
         """Never raises for a face; raises for a picture that cannot be worked on.
 
@@ -87,6 +94,7 @@ class AlignedWork:
         sealer: keeps what brings a face back; None, the default, keeps nothing.
         exact: a picture of another size than the bundle's is refused: it may be a whole one, in
             which nobody can be named or sealed.
+        limit: of each face; None is no limit.
 
     Raises:
         ConfigError: settings that the bundle cannot do, or subjects of another ledger.
@@ -99,8 +107,10 @@ class AlignedWork:
         subjects: Subjects | None = None,
         sealer: Sealer | None = None,
         exact: bool = False,
+        limit: TimeLimit | None = None,
     ) -> None:
         settings = settings or Settings()
+        self.limit = limit or TimeLimit(None)
         self.anonymizer = anonymizer
         self.default = settings == Settings()
         self.subjects = _checked_subjects(subjects, anonymizer)
@@ -118,8 +128,17 @@ class AlignedWork:
             self._refuse_other_size(picture)
         subject = self.subjects.of(source, picture)
         recovery = self.sealer is not None and self.sealer.recovery
-        result = self.anonymizer(picture, **self.settings, **subject.arguments(), recovery=recovery)
-        self.subjects.done(subject)
+        try:
+            result = self.limit(
+                lambda: self.anonymizer(
+                    picture, **self.settings, **subject.arguments(), recovery=recovery
+                ),
+                "replacing the face",
+            )
+        except LateError as error:
+            return self._late(picture, subject, str(error))
+        finally:
+            self.subjects.done(subject)
         face = result.faces[0]
         details = {
             "track": face.track,
@@ -130,6 +149,15 @@ class AlignedWork:
             "guarantee": dict(face.guarantee),
         }
         return Outcome(result.image, face.status, face.reason, details, face)
+
+    def _late(self, picture: Picture, subject: Subject, reason: str) -> Outcome:
+        """A solid colour. What was paid before the work hung stays paid; who is counted under a
+        name of their own is in the ledger's report only."""
+        details: dict[str, Any] = {}
+        if subject.track is not None:
+            paid = self.anonymizer.ledger.total(subject.track)
+            details = {"track": subject.track, "epsilon": paid}
+        return Outcome(np.full_like(picture, FILL_COLOUR), "filled", reason, details)
 
     def _refuse_other_size(self, picture: Picture) -> None:
         side = self.anonymizer.resolution
@@ -173,6 +201,7 @@ class SceneWork:
                 "pseudonyms are for aligned faces; anonymize those, or leave the pseudonyms out"
             )
         self.anonymizer = scene.anonymizer
+        self.limit = scene.limit
         self.allow_no_face = allow_no_face
         self.default = False  # the figures are about aligned faces
         self.settings: Mapping[str, Any] = asdict(scene.settings) | dict(detector or {})
@@ -246,6 +275,7 @@ class AutoWork:
         self.settings = whole.settings
         self.subjects = aligned.subjects
         self.sealer = aligned.sealer
+        self.limit = whole.limit
         if self.sealer is not None:
             raise ConfigError(
                 "whole pictures cannot be sealed; leave the sealer out, or anonymize aligned faces"

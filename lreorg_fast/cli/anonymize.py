@@ -152,6 +152,15 @@ Examples:
     is_flag=True,
     help="Write pictures in which no face is found, without their metadata.",
 )
+@click.option(
+    "--face-timeout",
+    type=float,
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For one look for faces, and for each face of a picture or frame; what takes longer is "
+    "filled or refused. After three that never come back the run ends. 0 is no limit.",
+)
 @release_options
 @click.option(
     "--bundle",

@@ -147,7 +147,7 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
     targets = _targets(run)
     _check_report(run)
     anonymizer, detector, scene, attributes = make_scene(choices, given)
-    settings = _settings(options)
+    settings = _settings(options, choices.face_timeout)
     if settings.streams.audio == "keep" and not run.quiet:
         say("sound is kept where there is some, and a voice identifies: --audio drop removes it")
     reports: list[VideoReport] = []
@@ -171,7 +171,7 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
         raise click.exceptions.Exit(EXIT_FAILURES)
 
 
-def _settings(options: Any) -> VideoSettings:
+def _settings(options: Any, face_timeout: float) -> VideoSettings:
     from lreorg_fast.media.encoding import EncoderSettings
     from lreorg_fast.media.muxing import StreamPolicy
     from lreorg_fast.media.video import VideoLimits
@@ -184,6 +184,7 @@ def _settings(options: Any) -> VideoSettings:
         limits=VideoLimits() if seconds is None else VideoLimits(max_seconds=seconds),
         hwaccel=options["hwaccel"],
         segment_frames=options["segment_frames"],
+        face_timeout=face_timeout,
     )
 
 

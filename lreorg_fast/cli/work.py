@@ -59,6 +59,7 @@ class Choices:
     feather: float | None
     no_colour_match: bool
     allow_no_face: bool
+    face_timeout: float
     bundle: str
     device: str
     backend: str
@@ -75,7 +76,9 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     """
     from lreorg_fast.batch import AlignedWork, AutoWork, SceneWork
     from lreorg_fast.scene import SceneAnonymizer
+    from lreorg_fast.time_limit import TimeLimit
 
+    limit = TimeLimit(choices.face_timeout)
     covers = _refuse_for_covers(choices, given)
     aligned = _only_aligned(choices, given)
     if choices.detector_kind is not None and "detector" not in given:
@@ -89,12 +92,12 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     if aligned:
         assert anonymizer is not None
         exact = choices.faces == "auto"
-        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, exact)
+        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, exact, limit)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
-    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes)
+    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes, limit=limit)
     described = {
         name: getattr(choices, name)
         for name in ("detector", "detector_kind", "longest_side", "clip")
@@ -102,7 +105,8 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     whole = SceneWork(scene, choices.allow_no_face, described, subjects)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
-    return AutoWork(AlignedWork(anonymizer, scene_settings.settings, subjects), whole)
+    aligned_work = AlignedWork(anonymizer, scene_settings.settings, subjects, limit=limit)
+    return AutoWork(aligned_work, whole)
 
 
 def make_scene(

@@ -20,6 +20,7 @@ from lreorg_fast.errors import (
     LReorgError,
     OutputError,
     PrivacyError,
+    StuckError,
     VideoError,
 )
 from lreorg_fast.faces.detection import Detector
@@ -38,6 +39,7 @@ from lreorg_fast.media.segments import Segment
 from lreorg_fast.media.video import VideoReader, container_of
 from lreorg_fast.privacy import LedgerFile
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
+from lreorg_fast.time_limit import TimeLimit
 from lreorg_fast.video.checkpoint import (
     Checkpoint,
     Found,
@@ -89,6 +91,7 @@ def anonymize_video(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    limit: TimeLimit | None = None,
 ) -> VideoReport:
     """Anonymize one video.
 
@@ -111,6 +114,7 @@ def anonymize_video(
         resume: go on with an interrupted run to the same target.
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
+        limit: one that several runs share; None makes one of ``video.face_timeout``.
 
     Returns:
         What became of everybody.
@@ -120,16 +124,17 @@ def anonymize_video(
         OutputError: the target exists, or the file system fails; the work is kept for ``resume``.
         ConfigError, MissingExtra: settings or packages.
         PrivacyError: a face could not be hidden, so there is no result.
+        StuckError: work on faces hung again and again; the work is kept for ``resume``.
     """
     place = default_target(source) if target is None else Path(target)
-    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress)
+    run = _Run(anonymizer, detector, Path(source), place, scene, video, attributes, progress, limit)
     check_target(place, overwrite)
     if os.path.realpath(place) == os.path.realpath(source):
         raise OutputError(f"the output '{place}' is the source; name another file")
     work = Checkpoint(place, run.identity(), resume, overwrite, run.label)
     try:
         report = run.do(work, overwrite)
-    except (KeyboardInterrupt, OutputError):
+    except (KeyboardInterrupt, OutputError, StuckError):
         if work.empty:
             work.remove()
         raise
@@ -155,12 +160,16 @@ class _Run:
         video: VideoSettings | None,
         attributes: PhotographAttributes | None,
         progress: Progress | None,
+        limit: TimeLimit | None,
     ) -> None:
         self.anonymizer, self.source, self.target = anonymizer, source, target
         self.pictures, self.settings = scene or SceneSettings(), video or VideoSettings()
         self.tracking = self.settings.tracked(self.pictures.threshold)
         self.calm = self._calm()
-        self.scene = SceneAnonymizer(anonymizer, detector, self.pictures, attributes, self.calm)
+        self.limit = limit or TimeLimit(self.settings.face_timeout)
+        self.scene = SceneAnonymizer(
+            anonymizer, detector, self.pictures, attributes, self.calm, self.limit
+        )
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
         self.reader = VideoReader(source, self.settings.limits, self.settings.hwaccel)
         self.encoding = Encoding(self.reader.info, self.settings.encoder)
@@ -198,7 +207,8 @@ class _Run:
             "ledger": self.label,  # one that did not count the draws so far must not go on
             "version": lreorg_fast.__version__,
             "method": asdict(self.pictures),
-            "settings": plain(replace(self.settings, hwaccel=None)),
+            # Neither changes what is made; a run that hung may go on with more patience.
+            "settings": plain(replace(self.settings, hwaccel=None, face_timeout=0)),
             "bundle": None if bundle is None else [bundle.name, bundle.created],
             "encoder": [self.encoding.name, self.encoding.extradata.hex()],
         }

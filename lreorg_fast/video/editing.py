@@ -6,12 +6,14 @@ looks ahead, whatever the length of the video.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lreorg_fast.errors import PrivacyError
+from lreorg_fast.errors import LateError, PrivacyError
 from lreorg_fast.faces.track_plan import PlannedFace, TrackPlan
 from lreorg_fast.log import logger
 from lreorg_fast.media.encoding import Encoding
@@ -119,6 +121,7 @@ class SegmentEditor:
         Raises:
             PrivacyError: a face is still seen when it was filled and its frame blanked.
             VideoError, OSError: the source is damaged, the encoder or the file system fails.
+            StuckError: work on faces hangs again and again.
         """
         doubtful = _Doubtful()
         path = work.segment_path(number)
@@ -127,6 +130,7 @@ class SegmentEditor:
                 run = _Run(self, doubtful, SegmentEncoder(self._encoding, stream))
                 for frame in self._source(start, end):
                     run.frame(frame)
+                    self._scene.limit.check()
                     progress(frame.number + 1)
                 segment = run.finish(path, stream)
             if not run.failures:
@@ -221,4 +225,8 @@ class _Run:
             for check in checks:
                 if check.doubt(editor._scene, picture) is not None:
                     self.failures.add((number, int(check.face.track.rsplit("-", 1)[1])))
-            editor._watch(number, checks, picture)
+            # A statistic that is late is one number less in the report.
+            with contextlib.suppress(LateError):
+                editor._scene.limit(
+                    partial(editor._watch, number, checks, picture), "a statistic", len(checks)
+                )

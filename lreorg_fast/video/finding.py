@@ -33,6 +33,7 @@ def find_faces(
 
     Raises:
         VideoError: the source is damaged, or beyond the limits.
+        StuckError: the detector hangs again and again.
     """
     parts: list[Found] = []
     while (done := work.found(len(parts))) is not None:
@@ -65,6 +66,7 @@ def _stretch(
     while len(times) < most and (frame := next(frames, None)) is not None:
         found = _detected(scene, frame.picture(reader.info.orientation), low_threshold)
         if found is None:
+            scene.limit.check()
             blind.append(frame.number)
         rows.append(found or [])
         times.append(frame.pts)
@@ -83,7 +85,7 @@ def _detected(
 ) -> list[Detection] | None:
     """None where nothing is known: the frame can only be shown blank."""
     try:
-        found = list(scene.detector(picture, low_threshold))
+        found = scene.detect(picture, low_threshold)
         if len(found) > _MOST_FACES:
             raise ImageError(f"the detector found {len(found)} faces in one frame")
     except (LReorgError, RuntimeError, ValueError, OSError, MemoryError, ArithmeticError) as error:
