@@ -36,6 +36,10 @@ class VideoError(LReorgError, ValueError):
     """A video was refused before or while it was decoded, or cannot be written as asked."""
 
 
+class NoFaceError(VideoError):
+    """Nobody was found in a video, so nothing was written."""
+
+
 class OutputError(LReorgError, OSError):
     """A result cannot be written where it was asked for."""
 

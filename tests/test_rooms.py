@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "scene": MIDDLE | {"pipeline", "settings", "result", "verification"},
     "live": MIDDLE | {"scene"},
     "batch": MIDDLE | {"pipeline", "result", "scene", "sealing", "settings", "verification"},
-    "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
+    "video": MIDDLE | {"pipeline", "scene", "batch", "result", "verification"},
     "training": MIDDLE,
     "evaluation": MIDDLE,
     "export": MIDDLE | {"verification"},

@@ -270,7 +270,7 @@ class AutoWork:
     """
 
     def __init__(self, aligned: AlignedWork, whole: SceneWork) -> None:
-        self._aligned, self._whole = aligned, whole
+        self._aligned, self.whole = aligned, whole
         self.anonymizer = aligned.anonymizer
         self.settings = whole.settings
         self.subjects = aligned.subjects
@@ -293,7 +293,7 @@ class AutoWork:
         if picture.shape[:2] == (self._side, self._side):
             return self._aligned(picture, source)
         self._only_aligned = False
-        return self._whole(picture, source)
+        return self.whole(picture, source)
 
 
 def describe_settings(work: Work) -> dict[str, Any]:
@@ -332,11 +332,13 @@ def describe_engine(work: Work) -> dict[str, Any]:
     }
 
 
-def describe_ledger(work: Work) -> dict[str, Any]:
-    """Epsilon by track, with the sentence that goes with it."""
+def describe_ledger(work: Work, pictures_only: bool = True) -> dict[str, Any]:
+    """Epsilon by track, with the sentence that goes with it; the figures of the bundle are about
+    aligned pictures."""
     if work.anonymizer is None:
         return Ledger().report()
-    measured = _measured(work.anonymizer.bundle.manifest) if work.default else None
+    told = work.default and pictures_only
+    measured = _measured(work.anonymizer.bundle.manifest) if told else None
     return work.anonymizer.ledger.report(measured)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lreorg_fast.media.pictures import Picture
     from lreorg_fast.pipeline import Anonymizer
     from lreorg_fast.privacy import Ledger
-    from lreorg_fast.scene import SceneSettings
+    from lreorg_fast.scene import SceneAnonymizer, SceneSettings
     from lreorg_fast.scene.attributes import PhotographAttributes
 
 _SETTINGS = ("hide", "keep", "epsilon", "mechanism", "attribute_rule", "attribute_epsilon")
@@ -121,6 +121,16 @@ def make_scene(
     anonymizer = None if covers else _anonymizer(choices, choices.release.open_ledger())
     attributes = _attributes(choices, anonymizer)
     return anonymizer, _Lazy(choices, os.cpu_count() or 1).load(), settings, attributes
+
+
+def scene_of(work: Work) -> SceneAnonymizer | None:
+    """What is done to whole pictures, where that can be done to videos as well."""
+    from lreorg_fast.batch import AutoWork, SceneWork
+
+    whole = work.whole if isinstance(work, AutoWork) else work
+    if isinstance(whole, SceneWork) and whole.subjects.person is None:
+        return whole.scene
+    return None
 
 
 def _refuse_for_covers(choices: Choices, given: Collection[str]) -> bool:

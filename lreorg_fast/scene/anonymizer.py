@@ -64,6 +64,7 @@ class SceneAnonymizer:
         self.anonymizer = anonymizer
         self.limit = limit or TimeLimit(None)
         self.detector = detector
+        self.attributes = attributes
         self.settings = settings
         self._maker = _make_maker(anonymizer, settings, attributes, latent_filter)
         self._numbers = itertools.count()

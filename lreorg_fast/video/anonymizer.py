@@ -18,6 +18,7 @@ import lreorg_fast
 from lreorg_fast.errors import (
     BudgetExceeded,
     LReorgError,
+    NoFaceError,
     OutputError,
     PrivacyError,
     StuckError,
@@ -29,14 +30,13 @@ from lreorg_fast.files import atomic_file, check_target
 from lreorg_fast.log import once
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.muxing import (
-    MUXERS,
-    OTHER_SUFFIX,
     check_target_container,
     check_written,
+    result_suffix,
     write_video,
 )
 from lreorg_fast.media.segments import Segment
-from lreorg_fast.media.video import VideoReader, container_of
+from lreorg_fast.media.video import VideoReader
 from lreorg_fast.privacy import LedgerFile
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 from lreorg_fast.time_limit import TimeLimit
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from lreorg_fast.video.smoothing import CalmLatents
 
 PathLike = str | os.PathLike[str]
-_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
 # Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
 # the container does not say).
 Progress = Callable[[str, int, int | None], None]
@@ -73,10 +72,7 @@ def default_target(source: PathLike) -> Path:
     that is read only by Matroska.
     """
     path = Path(source)
-    suffix = path.suffix
-    if suffix.lower() not in MUXERS:
-        suffix = _SUFFIXES.get(container_of(path) or "", OTHER_SUFFIX)
-    return path.with_name(f"{path.stem}_anonymized{suffix}")
+    return path.with_name(f"{path.stem}_anonymized{result_suffix(path)}")
 
 
 def anonymize_video(
@@ -92,6 +88,7 @@ def anonymize_video(
     overwrite: bool = False,
     progress: Progress | None = None,
     limit: TimeLimit | None = None,
+    allow_no_face: bool = True,
 ) -> VideoReport:
     """Anonymize one video.
 
@@ -115,11 +112,13 @@ def anonymize_video(
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
         limit: one that several runs share; None makes one of ``video.face_timeout``.
+        allow_no_face: write a video in which nobody is found.
 
     Returns:
         What became of everybody.
 
     Raises:
+        NoFaceError: nobody was found, and that is not allowed.
         VideoError: the source is refused, or cannot be written as asked.
         OutputError: the target exists, or the file system fails; the work is kept for ``resume``.
         ConfigError, MissingExtra: settings or packages.
@@ -133,7 +132,7 @@ def anonymize_video(
         raise OutputError(f"the output '{place}' is the source; name another file")
     work = Checkpoint(place, run.identity(), resume, overwrite, run.label)
     try:
-        report = run.do(work, overwrite)
+        report = run.do(work, overwrite, allow_no_face)
     except (KeyboardInterrupt, OutputError, StuckError):
         if work.empty:
             work.remove()
@@ -207,13 +206,12 @@ class _Run:
             "ledger": self.label,  # one that did not count the draws so far must not go on
             "version": lreorg_fast.__version__,
             "method": asdict(self.pictures),
-            # Neither changes what is made; a run that hung may go on with more patience.
-            "settings": plain(replace(self.settings, hwaccel=None, face_timeout=0)),
+            "settings": plain(self.settings.deciding()),
             "bundle": None if bundle is None else [bundle.name, bundle.created],
             "encoder": [self.encoding.name, self.encoding.extradata.hex()],
         }
 
-    def do(self, work: Checkpoint, overwrite: bool) -> VideoReport:
+    def do(self, work: Checkpoint, overwrite: bool, allow_no_face: bool) -> VideoReport:
         """Both passes, the writing and the last check."""
         with self._timed("find"):
             found = find_faces(
@@ -225,6 +223,11 @@ class _Run:
                 lambda done: self._report("find", done, self._expected()),
             )
             plan = self._plan(found)
+        if not plan.tracks and not found.blind and not allow_no_face:
+            raise NoFaceError(
+                "nothing was written, because somebody may have been missed; look at it, lower the "
+                "threshold, or allow files without a face"
+            )
         watcher = Watcher(self.scene, found.table)
         editor = SegmentEditor(
             self.reader,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.faces.tracking import TrackingSettings
@@ -48,6 +48,10 @@ class VideoSettings:
             raise ConfigError(f"latent_cutoff is {self.latent_cutoff}, but must be 0 to 100 Hz")
 
         TimeLimit(self.face_timeout)
+
+    def deciding(self) -> VideoSettings:
+        """Without what changes no result: a run may go on elsewhere, and with more patience."""
+        return replace(self, hwaccel=None, face_timeout=0)
 
     def tracked(self, threshold: float) -> TrackingSettings:
         """The settings of the tracker, for pictures with this threshold."""
