@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -272,6 +272,7 @@ class _Run:
         return FileEntry(str(source), outcome.status, outcome.reason, str(target), **details)
 
     def _do_video(self, source: Path, target: Path) -> FileEntry:
+        new = [folder for folder in target.parents if not folder.exists()]
         try:
             if self.videos is None:
                 raise ConfigError(NO_VIDEOS)
@@ -283,6 +284,10 @@ class _Run:
             return replace(entry, source_sha256=digest, target_sha256=sha256_of_file(target))
         except Exception as error:
             return _refused(source, error)
+        finally:
+            with suppress(OSError):  # those in which something lies stay
+                for folder in new:
+                    folder.rmdir()
 
 
 def _checked_work(

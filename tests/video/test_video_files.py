@@ -164,7 +164,7 @@ def test_a_video_without_people_is_treated_as_a_picture_is(
     report = anonymized(folder, tmp_path / "out", nobody)
     assert {e.status for e in report.files[:5]} == {"no face found"}
     assert not report.complete
-    assert files(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
     report = anonymized(folder, tmp_path / "allowed", nobody, allow_no_face=True)
     assert report.complete
     assert len(files(tmp_path / "allowed")) == 5
