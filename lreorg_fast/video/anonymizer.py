@@ -25,6 +25,7 @@ from lreorg_fast.errors import (
     VideoError,
 )
 from lreorg_fast.faces.detection import Detector
+from lreorg_fast.faces.shots import Floats, Integers, cuts_of
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
 from lreorg_fast.log import once
@@ -222,7 +223,9 @@ class _Run:
                 work,
                 lambda done: self._report("find", done, self._expected()),
             )
-            plan = self._plan(found)
+            times = found.times.astype(np.float64) * float(self.reader.info.time_base)
+            cuts = cuts_of(found.looks, times)
+            plan = self._plan(found, times, cuts)
         if not plan.tracks and not found.blind and not allow_no_face:
             raise NoFaceError(
                 "nothing was written, because somebody may have been missed; look at it, lower the "
@@ -253,15 +256,15 @@ class _Run:
             report,
             source=str(self.source),
             target=str(self.target),
+            cuts=tuple(cuts.tolist()),
             resumed=resumed,
             seconds={name: round(value, 2) for name, value in self.seconds.items()},
         )
 
-    def _plan(self, found: Found) -> TrackPlan:
+    def _plan(self, found: Found, times: Floats, cuts: Integers) -> TrackPlan:
         info = self.reader.info
-        times = found.times.astype(np.float64) * float(info.time_base)
         rate = None if info.rate is None else float(info.rate)
-        return plan_tracks(found.table, times, info.size, self.tracking, rate)
+        return plan_tracks(found.table, times, info.size, self.tracking, rate, cuts)
 
     def _edit(
         self, work: Checkpoint, editor: SegmentEditor, plan: TrackPlan

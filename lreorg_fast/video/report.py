@@ -10,8 +10,8 @@ import lreorg_fast
 from lreorg_fast.privacy import json_epsilon
 
 PERSONS = (
-    "Each track was counted as a person of its own: somebody who leaves and comes back, or whose "
-    "track was split into k, has cost k times the epsilon of one."
+    "Each track was counted as a person of its own: somebody who leaves and comes back, who is in "
+    "several shots, or whose track was split into k, has cost k times the epsilon of one."
 )
 
 
@@ -69,6 +69,7 @@ class VideoReport:
         streams: other streams, kept and dropped.
         encoding: codec, quality and pixel format of the result.
         settings, bundle, engine, ledger: as in :class:`lreorg_fast.batch.BatchReport`.
+        cuts: frames with which a new shot begins; whoever is in both is two persons.
         resumed: segments that an interrupted run had made.
         seconds: wall time by pass.
     """
@@ -88,6 +89,7 @@ class VideoReport:
     bundle: Mapping[str, Any]
     engine: Mapping[str, Any]
     ledger: Mapping[str, Any]
+    cuts: tuple[int, ...] = ()
     resumed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
