@@ -103,13 +103,13 @@ class TimeLimit:
     def check(self) -> None:
         """Raises StuckError where :attr:`stuck`."""
         if self.stuck:
-            raise StuckError(
-                f"{_STUCK}, so the run ends here; see whether the device still works, then go on "
-                "with --resume"
-            )
+            raise StuckError(ENDING)
 
 
 _STUCK = f"{MOST_LEFT_BEHIND} pieces of work were late and have not come back"
+ENDING = (
+    f"{_STUCK}, so the run ends here; see whether the device still works, then go on with --resume"
+)
 
 
 class _Task:

@@ -260,6 +260,7 @@ def anonymize(
     """
     from lreorg_fast.batch import anonymize_files
     from lreorg_fast.media import Wanted, plan_outputs
+    from lreorg_fast.time_limit import ENDING
 
     given = {
         name
@@ -297,6 +298,8 @@ def anonymize(
         )
     for entry in done.failures:
         fail(entry.sentence)
+    if work.limit.stuck:
+        fail(ENDING)
     if as_json:
         print_json(done.to_dict())
     elif not quiet:
