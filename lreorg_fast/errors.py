@@ -36,6 +36,10 @@ class VideoError(LReorgError, ValueError):
     """A video was refused before or while it was decoded, or cannot be written as asked."""
 
 
+class NoFaceError(VideoError):
+    """Nobody was found in a video, so nothing was written."""
+
+
 class OutputError(LReorgError, OSError):
     """A result cannot be written where it was asked for."""
 
@@ -46,6 +50,14 @@ class PrivacyError(LReorgError, RuntimeError):
 
 class BudgetExceeded(PrivacyError):
     """A draw was refused because it would spend more epsilon than the ledger allows."""
+
+
+class LateError(LReorgError, TimeoutError):
+    """Work on a face, or the search for faces, took longer than it was allowed to."""
+
+
+class StuckError(LReorgError, RuntimeError):
+    """So much late work has not come back that going on makes no sense; the run ends."""
 
 
 class SealError(PrivacyError):

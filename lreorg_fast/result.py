@@ -17,6 +17,11 @@ Status = Literal["replaced", "filled"]
 KEY_FEATURES_ONLY = "epsilon-local differential privacy of the replaced key features only"
 
 
+def privacy_of(epsilon: float) -> str:
+    """``none`` for a cost without a guarantee, else what epsilon is about."""
+    return "none" if math.isinf(epsilon) else KEY_FEATURES_ONLY
+
+
 @dataclass(frozen=True, eq=False)
 class RecoveryKey:
     """The original key features of one face: enough to reverse an anonymization approximately.
@@ -62,7 +67,7 @@ class FaceResult:
     @property
     def privacy(self) -> str:
         """``none`` where any draw has no guarantee, else what epsilon is about."""
-        return "none" if math.isinf(self.epsilon) else KEY_FEATURES_ONLY
+        return privacy_of(self.epsilon)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, without the recovery key."""

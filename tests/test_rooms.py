@@ -14,13 +14,14 @@ import lreorg_fast
 
 PACKAGE = Path(lreorg_fast.__file__).parent
 
-BOTTOM = {"errors", "log", "files", "keywords", "__version__"}
+BOTTOM = {"errors", "log", "files", "keywords", "time_limit", "__version__"}
 MIDDLE = BOTTOM | {"cdfnet", "models", "media", "faces", "privacy", "weights"}
 MAY_IMPORT = {
     "errors": set(),
     "log": set(),
     "files": {"errors"},
     "keywords": {"errors", "files"},
+    "time_limit": {"errors", "log"},
     "cdfnet": BOTTOM | {"_native", "kernels"},
     "models": BOTTOM | {"cdfnet", "_native"},
     "media": BOTTOM,

@@ -194,6 +194,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
         16.0, "levels: Lanczos in one, bicubic in the other where a face is reduced; measured 8"
     ),
     ("cut mean", "uint8"): Tolerance(4.0, "levels, as above; measured 1.9"),
+    ("detector decode, pixels", "float32"): Tolerance(
+        2e-3, "OpenCV decodes in float32, and goldens have 3 decimals; measured 6e-4"
+    ),
 }
 
 

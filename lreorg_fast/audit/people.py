@@ -128,4 +128,5 @@ def _refusals(anonymizer: Anonymizer, pictures: Sequence[Picture]) -> list[str |
         )
         codes = anonymizer.encoder(seen)
         back = anonymizer.generator.synthesis(codes)
-        return anonymizer.verification.refusals(originals, codes, back)
+        features = anonymizer.verification.features(originals)
+        return anonymizer.verification.refusals(originals, codes, back, features)

@@ -36,6 +36,8 @@ class FileEntry:
             aligned face; None if filled before there was a result.
         mechanism, guarantee: by hidden keyword, see :class:`lreorg_fast.result.FaceResult`.
         faces: of a whole picture, every one: :meth:`lreorg_fast.scene.SceneFace.to_dict`.
+        video: of a video, what became of everybody: :class:`lreorg_fast.video.VideoReport`
+            without what the report of the run says once for all; None of a picture.
         seal: the file from which the holder of the private key can bring the face back.
         earlier: done by an earlier run whose report was resumed.
         source_sha256, target_sha256: of the two files; None where nothing was written.
@@ -52,6 +54,7 @@ class FileEntry:
     mechanism: Mapping[str, str] = field(default_factory=dict)
     guarantee: Mapping[str, str] = field(default_factory=dict)
     faces: tuple[Mapping[str, Any], ...] = ()
+    video: Mapping[str, Any] | None = None
     seal: str | None = None
     earlier: bool = False
     source_sha256: str | None = None
@@ -65,7 +68,13 @@ class FileEntry:
 
     @property
     def face_statuses(self) -> tuple[str, ...]:
-        """``replaced`` or ``filled`` of each face that was to be replaced."""
+        """``replaced`` or ``filled`` of each face that was to be replaced, and of each person of
+        a video, who is filled if they were in any frame in which they were seen."""
+        if self.video is not None:
+            if self.status == "covered":
+                return ()
+            filled = [track["seen_filled"] for track in self.video["tracks"]]
+            return tuple("filled" if frames else "replaced" for frames in filled)
         if not self.faces:
             return (self.status,) if self.status in ("replaced", "filled") else ()
         if self.status == "covered":  # as asked for, which says nothing of the face

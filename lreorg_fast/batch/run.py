@@ -10,14 +10,16 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lreorg_fast.batch.journal import Journal, sha256_of_file, still_valid
 from lreorg_fast.batch.report import BatchReport, FileEntry
+from lreorg_fast.batch.videos import NO_VIDEOS, VideoWork
 from lreorg_fast.batch.work import (
     AlignedWork,
     Work,
@@ -31,6 +33,7 @@ from lreorg_fast.files import atomic_file, check_target, make_folder
 from lreorg_fast.log import logger
 from lreorg_fast.media import OutputPlan, Skipped, plan_outputs, read_image, write_image
 from lreorg_fast.media.images import ENCODERS
+from lreorg_fast.media.muxing import MUXERS
 from lreorg_fast.privacy import Subjects
 from lreorg_fast.privacy.sealed import STATEMENT as SEALED
 from lreorg_fast.sealing import Sealer
@@ -43,12 +46,13 @@ Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
 
 _UNREACHED = "the run was interrupted before this file was finished"
+_STUCK = "the work on faces hung again and again, so the run ended before this file"
 _MOST_WORKERS = 64
 
 
 def anonymize_files(
     work: Work | Anonymizer,
-    inputs: Iterable[PathLike],
+    inputs: Iterable[PathLike] | OutputPlan,
     output: PathLike | None = None,
     *,
     settings: Settings | None = None,
@@ -59,13 +63,14 @@ def anonymize_files(
     progress: Progress | None = None,
     workers: int = 1,
     resume: bool = False,
+    videos: VideoWork | None = None,
 ) -> BatchReport:
-    """Anonymize picture files and folders of pictures.
+    """Anonymize files and folders of pictures, and the videos among them.
 
     Args:
         work: what is done to each picture; an :class:`lreorg_fast.Anonymizer` takes each as one
             aligned face.
-        inputs: files and folders.
+        inputs: files and folders, or the plan of where each goes.
         output: folder for the results; None writes beside the inputs, with ``_anonymized`` added
             to the name. See :func:`lreorg_fast.media.plan_outputs`.
         settings: for an :class:`lreorg_fast.Anonymizer`, as the two below; the default is to hide
@@ -74,10 +79,13 @@ def anonymize_files(
         sealer: writes a seal beside each result; None, the default, writes none.
         overwrite: replace results and a report of an earlier run. Sources are never replaced.
         report: JSON file to write, also after an interruption.
-        progress: called with (pictures done, pictures in all) after each.
-        workers: pictures that are worked on at the same time, in threads, 1 to 64.
+        progress: called with (files done, files in all) after each.
+        workers: pictures that are worked on at the same time, in threads, 1 to 64. Videos are
+            made one after another.
         resume: go on with the run of the same ``report``: what it finished is taken over if
-            source and result are unchanged, also if a face was filled; the rest is done.
+            source and result are unchanged, also if a face was filled; the rest is done, and a
+            video from where it was interrupted.
+        videos: makes the videos, see :class:`lreorg_fast.video.VideoFiles`; None refuses each.
 
     Returns:
         What became of every input. A KeyboardInterrupt ends the work and is not raised again:
@@ -98,12 +106,15 @@ def anonymize_files(
             "ledger file or pseudonyms, or do not resume"
         )
     _check_output(output)
-    plan = plan_outputs(inputs, output)
+    plan = inputs if isinstance(inputs, OutputPlan) else plan_outputs(inputs, output)
     if not len(plan) and not any(skipped.failure for skipped in plan.skipped):
-        raise ConfigError(f"there is no picture among the inputs; name {', '.join(ENCODERS)} files")
+        raise ConfigError(
+            f"there is no picture and no video among the inputs; name {', '.join(ENCODERS)} files "
+            "or videos"
+        )
     work.subjects.check(source for source, _ in plan)
     # Before anything is made for the report: wrong settings leave nothing behind.
-    run = _Run(work, plan, overwrite, workers)
+    run = _Run(work, videos, plan, overwrite, workers, resume)
     if report is None:
         run.do_all(progress)
         return run.report()
@@ -142,14 +153,22 @@ class _Reporting:
 class _Run:
     """One pass over a plan."""
 
-    def __init__(self, work: Work, plan: OutputPlan, overwrite: bool, workers: int) -> None:
-        self.work = work
+    def __init__(
+        self,
+        work: Work,
+        videos: VideoWork | None,
+        plan: OutputPlan,
+        overwrite: bool,
+        workers: int,
+        resume: bool,
+    ) -> None:
+        self.work, self.videos, self.resume = work, videos, resume
         self.plan = plan
         self.overwrite = overwrite
         self.workers = workers
         self.described = {
             # As JSON has it: what is compared when a run is resumed.
-            "settings": json.loads(json.dumps(describe_settings(work))),
+            "settings": json.loads(json.dumps(self._settings())),
             "bundle": json.loads(json.dumps(describe_bundle(work))),
             "engine": describe_engine(work),
         }
@@ -158,6 +177,12 @@ class _Run:
         self.unsealed: dict[str, str] = {}
         self.journal: Journal | None = None
         self.interrupted = False
+
+    def _settings(self) -> dict[str, Any]:
+        settings = describe_settings(self.work)
+        if self.videos is not None and self.plan.videos:
+            settings["video"] = dict(self.videos.settings)
+        return settings
 
     def take_over(self, earlier: dict[str, FileEntry]) -> None:
         """Entries of an earlier run, where source and result are still what they were."""
@@ -191,7 +216,7 @@ class _Run:
         return BatchReport(
             **self.described,
             files=tuple(files),
-            ledger=describe_ledger(self.work),
+            ledger=describe_ledger(self.work, pictures_only=not self.plan.videos),
             persons=self.work.subjects.statement,
             sealed=None if self.work.sealer is None else SEALED,
             interrupted=self.interrupted,
@@ -202,16 +227,19 @@ class _Run:
         if self.workers == 1:
             yield from (self._do(source, target) for source, target in self.plan)
             return
-        waiting: deque[Future[FileEntry]] = deque()
+        waiting: deque[Callable[[], FileEntry]] = deque()
         pool = ThreadPoolExecutor(self.workers)
         try:
             for source, target in self.plan:
-                waiting.append(pool.submit(self._do, source, target))
+                if source in self.plan.videos:  # in this thread, which can be interrupted
+                    waiting.append(partial(self._do, source, target))
+                else:
+                    waiting.append(pool.submit(self._do, source, target).result)
                 # Bounds what is in memory, and what an interruption has to wait for.
                 while len(waiting) >= 2 * self.workers:
-                    yield waiting.popleft().result()
+                    yield waiting.popleft()()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -219,6 +247,8 @@ class _Run:
         earlier = self.earlier.get(str(source))
         if earlier is not None:
             return earlier
+        if self.work.limit.stuck:
+            return FileEntry(str(source), "skipped", _STUCK)
         lost = self.unsealed.get(str(source))
         if lost is not None and not self.overwrite:
             return FileEntry(
@@ -227,6 +257,8 @@ class _Run:
                 f"its seal '{lost}' is missing, so nobody in '{target}' could be brought back; put "
                 "the seal back, or make both again with --force",
             )
+        if source in self.plan.videos:
+            return self._do_video(source, target)
         try:
             if target.parent.is_dir():
                 check_target(target, self.overwrite)
@@ -253,6 +285,24 @@ class _Run:
             return _refused(source, error, outcome.details)
         return FileEntry(str(source), outcome.status, outcome.reason, str(target), **details)
 
+    def _do_video(self, source: Path, target: Path) -> FileEntry:
+        new = [folder for folder in target.parents if not folder.exists()]
+        try:
+            if self.videos is None:
+                raise ConfigError(NO_VIDEOS)
+            make_folder(target.parent)
+            digest = sha256_of_file(source) if self.journal is not None else None
+            entry = self.videos(source, target, self.overwrite, self.resume)
+            if digest is None or entry.target is None:
+                return entry
+            return replace(entry, source_sha256=digest, target_sha256=sha256_of_file(target))
+        except Exception as error:
+            return _refused(source, error)
+        finally:
+            with suppress(OSError):  # those in which something lies stay
+                for folder in new:
+                    folder.rmdir()
+
 
 def _checked_work(
     work: Work | Anonymizer,
@@ -274,7 +324,7 @@ def _refused(source: Path, error: Exception, details: Any = None) -> FileEntry:
     if not isinstance(error, LReorgError):
         reason = f"an unexpected error ({type(error).__name__})"
         # No path and no text of the error: either may name a person.
-        logger.error("a picture is refused: %s", reason)
+        logger.error("a file is refused: %s", reason)
     return FileEntry(str(source), "refused", reason, **(details or {}))
 
 
@@ -286,8 +336,8 @@ def _check_output(output: PathLike | None) -> None:
     if output is None:
         return
     path = Path(output)
-    if path.suffix.lower() in ENCODERS and not path.is_dir():
-        raise OutputError(f"the output '{path}' looks like a picture, but must be a folder")
+    if path.suffix.lower() in {*ENCODERS, *MUXERS} and not path.is_dir():
+        raise OutputError(f"the output '{path}' looks like a file, but must be a folder")
 
 
 def _prepare_report(report: Path, plan: OutputPlan, overwrite: bool) -> None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lreorg_fast.batch.report import FileStatus
-from lreorg_fast.errors import ConfigError, ImageError
-from lreorg_fast.media.pictures import Picture
-from lreorg_fast.privacy import Ledger, Subjects
+from lreorg_fast.errors import ConfigError, ImageError, LateError
+from lreorg_fast.media.pictures import FILL_COLOUR, Picture
+from lreorg_fast.privacy import Ledger, Subject, Subjects
 from lreorg_fast.privacy.randomness import Sampler
 from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneResult
 from lreorg_fast.scene.sealed import Blending
 from lreorg_fast.sealing import Sealer
 from lreorg_fast.settings import Settings
+from lreorg_fast.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -72,6 +73,10 @@ class Work(Protocol):
     def sealer(self) -> Sealer | None:
         """Writes the seals that outcomes ask for."""
 
+    @property
+    def limit(self) -> TimeLimit:
+        """Of the work on a face; where it is stuck, nothing more is begun."""
+
     def __call__(self, picture: Picture, source: Path) -> Outcome:
         """Never raises for a face; raises for a picture that cannot be worked on.
 
@@ -89,6 +94,7 @@ class AlignedWork:
         settings: the default is to hide identity.
         subjects: who is on which picture; by default each is a person of its own.
         sealer: keeps what brings a face back; None, the default, keeps nothing.
+        limit: of each face; None is no limit.
 
     Raises:
         ConfigError: settings that the bundle cannot do, or subjects of another ledger.
@@ -100,8 +106,10 @@ class AlignedWork:
         settings: Settings | None = None,
         subjects: Subjects | None = None,
         sealer: Sealer | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         settings = settings or Settings()
+        self.limit = limit or TimeLimit(None)
         self.anonymizer = anonymizer
         self.default = settings == Settings()
         self.subjects = checked_subjects(subjects, anonymizer)
@@ -116,8 +124,17 @@ class AlignedWork:
         """
         subject = self.subjects.of(source, picture)
         recovery = self.sealer is not None and self.sealer.recovery
-        result = self.anonymizer(picture, **self.settings, **subject.arguments(), recovery=recovery)
-        self.subjects.done(subject)
+        try:
+            result = self.limit(
+                lambda: self.anonymizer(
+                    picture, **self.settings, **subject.arguments(), recovery=recovery
+                ),
+                "replacing the face",
+            )
+        except LateError as error:
+            return self._late(picture, subject, str(error))
+        finally:
+            self.subjects.done(subject)
         face = result.faces[0]
         details = {
             "track": face.track,
@@ -136,6 +153,15 @@ class AlignedWork:
         return Outcome(
             result.image, face.status, face.reason, details, None if sealer is None else seal
         )
+
+    def _late(self, picture: Picture, subject: Subject, reason: str) -> Outcome:
+        """A solid colour. What was paid before the work hung stays paid; who is counted under a
+        name of their own is in the ledger's report only."""
+        details: dict[str, Any] = {}
+        if subject.track is not None:
+            paid = self.anonymizer.ledger.total(subject.track)
+            details = {"track": subject.track, "epsilon": paid}
+        return Outcome(np.full_like(picture, FILL_COLOUR), "filled", reason, details)
 
 
 class SceneWork:
@@ -174,6 +200,7 @@ class SceneWork:
         if sealer is not None and sealer.recovery and not scene.recovery:
             raise ConfigError("the scene hands out no recovery keys to seal; make it with recovery")
         self.anonymizer = scene.anonymizer
+        self.limit = scene.limit
         self.allow_no_face = allow_no_face
         self.default = False  # the figures are about aligned faces
         self.settings: Mapping[str, Any] = asdict(scene.settings) | dict(detector or {})
@@ -256,11 +283,12 @@ class AutoWork:
     """
 
     def __init__(self, aligned: AlignedWork, whole: SceneWork) -> None:
-        self._aligned, self._whole = aligned, whole
+        self._aligned, self.whole = aligned, whole
         self.anonymizer = aligned.anonymizer
         self.settings = whole.settings
         self.subjects = aligned.subjects
         self.sealer = aligned.sealer
+        self.limit = whole.limit
         if self.sealer != whole.sealer or self.subjects != whole.subjects:
             raise ConfigError("aligned faces and whole pictures need one sealer and one subjects")
         self._side = aligned.anonymizer.resolution
@@ -276,7 +304,7 @@ class AutoWork:
         if picture.shape[:2] == (self._side, self._side):
             return self._aligned(picture, source)
         self._only_aligned = False
-        return self._whole(picture, source)
+        return self.whole(picture, source)
 
 
 def describe_settings(work: Work) -> dict[str, Any]:
@@ -315,17 +343,21 @@ def describe_engine(work: Work) -> dict[str, Any]:
     }
 
 
-def describe_ledger(work: Work) -> dict[str, Any]:
-    """Epsilon by track, with the sentence that goes with it."""
+def describe_ledger(work: Work, pictures_only: bool = True) -> dict[str, Any]:
+    """Epsilon by track, with the sentence that goes with it; the figures of the bundle are about
+    aligned pictures."""
     if work.anonymizer is None:
         return Ledger().report()
-    measured = _measured(work.anonymizer.bundle.manifest) if work.default else None
+    told = work.default and pictures_only
+    measured = _measured(work.anonymizer.bundle.manifest) if told else None
     return work.anonymizer.ledger.report(measured)
 
 
 def checked_subjects(subjects: Subjects | None, anonymizer: Anonymizer | None) -> Subjects:
     if subjects is None:
         return Subjects(Ledger() if anonymizer is None else anonymizer.ledger)
+    if anonymizer is None and not subjects.named:
+        return subjects  # faces are covered: nobody is drawn for
     if anonymizer is None or subjects.ledger is not anonymizer.ledger:
         raise ConfigError("subjects are counted by another ledger than the anonymizer's; give its")
     return subjects

@@ -23,6 +23,7 @@ from lreorg_fast.cli.video import (
     Run,
     anonymize_videos,
     are_videos,
+    make_videos,
     refuse_for_pictures,
     video_options,
 )
@@ -39,6 +40,7 @@ Examples:
   lreorg anonymize group.jpg --method avatar
   lreorg anonymize pictures/ -o out/ --report out/report.json --workers 4 --resume
   lreorg anonymize faces/ -o out/ --hide identity,gender --keep age,expression
+  lreorg anonymize day1/ -o out/ --except '*.tif' --audio drop
   lreorg anonymize in.mp4 --audio drop --report in.json
   lreorg anonymize street.png --method fill --detector yunet.onnx --threshold 0.3
 """
@@ -150,7 +152,28 @@ Examples:
 @click.option(
     "--allow-no-face",
     is_flag=True,
-    help="Write pictures in which no face is found, without their metadata.",
+    help="Write files in which no face is found, without their metadata.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do only files of folders that fit, such as '*.jpg' or 'day1/*'; may be repeated.",
+)
+@click.option(
+    "--except",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave files of folders out that fit; may be repeated.",
+)
+@click.option(
+    "--face-timeout",
+    type=float,
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For one look for faces, and for each face of a picture or frame; what takes longer is "
+    "filled or refused. After three that never come back the run ends. 0 is no limit.",
 )
 @release_options
 @click.option(
@@ -205,7 +228,7 @@ Examples:
     type=int,
     default=1,
     show_default=True,
-    help="Pictures that are worked on at the same time.",
+    help="Pictures that are worked on at the same time; videos are made one by one.",
 )
 @click.option(
     "--force",
@@ -228,7 +251,7 @@ def anonymize(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Replace the faces in every picture of INPUTS, files or folders, or in every video, files.
+    """Replace the faces in every picture and video of INPUTS, files or folders.
 
     A face that cannot be replaced and verified is filled with a solid colour and reported, never
     passed through. A picture in which no face is found is not written. Sources are not changed.
@@ -236,6 +259,8 @@ def anonymize(
     docs/privacy.md.
     """
     from lreorg_fast.batch import anonymize_files
+    from lreorg_fast.media import Wanted, plan_outputs
+    from lreorg_fast.time_limit import ENDING
 
     given = {
         name
@@ -246,26 +271,35 @@ def anonymize(
         given.add("workers")
     of_videos = {name: options.pop(name) for name in NAMES}
     release = Release.taken_from(options)
+    patterns = {name: options.pop(name) for name in ("only", "except")}
     choices = Choices(**options, release=release)
     if are_videos(inputs):
         run = Run(inputs, output, report, resume, force, as_json, quiet)
         anonymize_videos(run, choices, given, of_videos)
         return
-    refuse_for_pictures(given)
+    plan = plan_outputs(inputs, output, wanted=Wanted(patterns["only"], patterns["except"]))
+    if not plan.videos:
+        refuse_for_pictures(given)
     work = make_work(choices, given, workers)
     with progress_bar("anonymizing", visible=not quiet) as progress:
+        videos = None
+        if plan.videos:
+            videos = make_videos(work, choices, given, of_videos, progress, quiet)
         done = anonymize_files(
             work,
-            inputs,
+            plan,
             output,
             overwrite=force,
             report=report,
             progress=progress,
             workers=workers,
             resume=resume,
+            videos=videos,
         )
     for entry in done.failures:
         fail(entry.sentence)
+    if work.limit.stuck:
+        fail(ENDING)
     if as_json:
         print_json(done.to_dict())
     elif not quiet:
@@ -286,7 +320,7 @@ def _print_summary(done: BatchReport) -> None:
                     entry.source,
                     entry.status,
                     _faces(entry),
-                    f"{entry.epsilon:g}" if entry.track is not None or entry.faces else "",
+                    f"{entry.epsilon:g}" if entry.track or entry.faces or entry.video else "",
                     "" if entry.similarity is None else f"{entry.similarity:.2f}",
                     entry.target or "",
                 )
@@ -302,5 +336,7 @@ def _print_summary(done: BatchReport) -> None:
 
 
 def _faces(entry: FileEntry) -> str:
-    """How many, where they were looked for."""
+    """How many, where they were looked for; in a video, how many people."""
+    if entry.video is not None:
+        return str(len(entry.video["tracks"]))
     return str(len(entry.faces)) if entry.faces or entry.status == "no face found" else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,8 +13,15 @@ from typing import Any, TypeVar
 import click
 
 import lreorg_fast
-from lreorg_fast.cli.terminal import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED, fail
-from lreorg_fast.errors import LReorgError
+from lreorg_fast.cli.terminal import (
+    EXIT_FAILURES,
+    EXIT_INTERRUPTED,
+    EXIT_SETTINGS,
+    EXIT_UNEXPECTED,
+    fail,
+)
+from lreorg_fast.errors import LReorgError, StuckError
+from lreorg_fast.time_limit import left_behind
 
 _DEBUG = "lreorg.debug"
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -44,7 +53,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except LReorgError as error:
             _explain(ctx, str(error))
-            code = EXIT_SETTINGS
+            code = EXIT_FAILURES if isinstance(error, StuckError) else EXIT_SETTINGS
         except KeyboardInterrupt as error:
             fail(str(error) or "interrupted")
             code = EXIT_INTERRUPTED
@@ -70,9 +79,9 @@ def _explain(context: click.Context, message: str) -> None:
 EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
-  1    a face was filled or a file refused; live: a frame was blanked or a connection broke;
-       verify: a face is exposed; audit: a claim did not hold; doctor: something required is
-       broken; weights verify: a file is damaged or missing
+  1    a face was filled, a file refused, or work on faces hung; live: a frame was blanked or a
+       connection broke; verify: a face is exposed; audit: a claim did not hold; doctor: something
+       required is broken; weights verify: a file is damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -92,7 +101,15 @@ def lreorg() -> None:
 
 def main() -> None:
     """Entry point of the command; ends the process with a documented exit code."""
-    lreorg(prog_name="lreorg")
+    try:
+        lreorg(prog_name="lreorg")
+    except SystemExit as end:
+        if left_behind():
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(end.code if isinstance(end.code, int) else EXIT_FAILURES)
+        raise
 
 
 def _add_verbs() -> None:

@@ -158,7 +158,10 @@ def live(
     settings = _settings(options, every, opened.live, interval)
     choices = {name: options[name] for name in _SHARED}
     release = Release(budget=choices.pop("budget"))
-    named = Choices(**choices, faces="scene", allow_no_face=False, release=release)
+    # No time-out of a face: that of a frame, --timeout, holds for all that is done to it.
+    named = Choices(
+        **choices, faces="scene", allow_no_face=False, face_timeout=0.0, release=release
+    )
     work = make_work(named, given & _SHARED, 1)
     assert isinstance(work, SceneWork)
     session = LiveSession(

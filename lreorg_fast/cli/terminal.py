@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 EXIT_FAILURES = 1
 EXIT_SETTINGS = 2
@@ -65,10 +66,24 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     _console(stderr=False).print(table)
 
 
+class Bar:
+    """A running progress bar: call it with (done, total)."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress, self._what = progress, what
+        self._task = progress.add_task(what, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many things, or bytes, are done."""
+        self._progress.update(self._task, completed=done, total=total, description=self._what)
+
+    def tell(self, detail: str) -> None:
+        """What is being done just now, until the next thing is done."""
+        self._progress.update(self._task, description=f"{self._what} ({shown(detail)})")
+
+
 @contextlib.contextmanager
-def progress_bar(
-    what: str, visible: bool, of_bytes: bool = False
-) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str, visible: bool, of_bytes: bool = False) -> Iterator[Bar]:
     """A bar with rate and time left on stderr, driven by (done, total): things, or bytes."""
     from rich.progress import (
         BarColumn,
@@ -92,7 +107,7 @@ def progress_bar(
         (DownloadColumn(), TransferSpeedColumn()) if of_bytes else (MofNCompleteColumn(), Rate())
     )
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of files may have brackets
         BarColumn(),
         *counted,
         TimeRemainingColumn(),
@@ -100,8 +115,7 @@ def progress_bar(
         disable=not (visible and console.is_terminal),
     )
     with bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield Bar(bar, what)
 
 
 def _console(stderr: bool) -> Console:

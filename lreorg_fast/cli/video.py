@@ -22,8 +22,10 @@ from lreorg_fast.cli.terminal import (
 from lreorg_fast.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lreorg_fast.batch import Work
+    from lreorg_fast.cli.terminal import Bar
     from lreorg_fast.cli.work import Choices
-    from lreorg_fast.video import VerifyReport, VideoReport, VideoSettings
+    from lreorg_fast.video import VerifyReport, VideoFiles, VideoReport, VideoSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _KEEP = click.Choice(["keep", "drop"])
@@ -83,6 +85,7 @@ NAMES = (
     *("audio", "subtitles", "data", "codec", "quality"),
     *("hwaccel", "segment_frames", "max_seconds"),
 )
+_WORDS = {"find": "finding faces", "edit": "anonymizing", "write": "writing"}
 _MOST_LINES = 10  # of exposed faces that verify names
 # Options of pictures that a video has no use for.
 _OF_PICTURES = ("faces", "allow_no_face")
@@ -96,21 +99,10 @@ def video_options(command: _Command) -> _Command:
 
 
 def are_videos(inputs: Sequence[Path]) -> bool:
-    """Whether the named files are videos, by their content.
-
-    Raises:
-        ConfigError: some are and some are not.
-    """
+    """Whether all inputs are files that are videos, by their content."""
     from lreorg_fast.media.video import container_of
 
-    kinds = {path: path.is_file() and container_of(path) is not None for path in inputs}
-    if any(kinds.values()) and not all(kinds.values()):
-        other = next(path for path, video in kinds.items() if not video)
-        raise ConfigError(
-            f"'{other}' is no video, but another input is one; name videos and pictures in runs of "
-            "their own"
-        )
-    return any(kinds.values())
+    return all(path.is_file() and container_of(path) is not None for path in inputs)
 
 
 def refuse_for_pictures(given: Collection[str]) -> None:
@@ -144,12 +136,12 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
 
     refuse(given, _OF_PICTURES, "on videos")
     refuse(given, ["workers"], "on videos, which are done one after another")
+    refuse(given, ["only", "except"], "on videos that are named; it is for folders")
     targets = _targets(run)
     _check_report(run)
     parts = make_scene(choices, given, run.inputs)
-    settings = _settings(options)
-    if settings.streams.audio == "keep" and not run.quiet:
-        say("sound is kept where there is some, and a voice identifies: --audio drop removes it")
+    settings = _settings(options, choices.face_timeout)
+    _warn_of_sound(settings, run.quiet)
     reports: list[VideoReport] = []
     for source, target in zip(run.inputs, targets, strict=True):
         with Stages(visible=not run.quiet) as stages:
@@ -173,7 +165,36 @@ def anonymize_videos(run: Run, choices: Choices, given: Collection[str], options
         raise click.exceptions.Exit(EXIT_FAILURES)
 
 
-def _settings(options: Any) -> VideoSettings:
+def make_videos(
+    work: Work, choices: Choices, given: Collection[str], options: Any, bar: Bar, quiet: bool
+) -> VideoFiles | None:
+    """What makes the videos among pictures; None where ``work`` can be done to pictures only.
+
+    Raises:
+        ConfigError: an option of videos that would have no effect, or is wrong.
+    """
+    from lreorg_fast.cli.work import scene_work_of
+    from lreorg_fast.video import VideoFiles
+
+    scenes = scene_work_of(work)
+    if scenes is None:
+        refuse_for_pictures(given)
+        return None
+    settings = _settings(options, choices.face_timeout)
+    _warn_of_sound(settings, quiet)
+
+    def tell(source: Path, stage: str, done: int, total: int | None) -> None:
+        bar.tell(f"{source.name}: {_WORDS[stage]}, {done} of {total or 'unknown'} frames")
+
+    return VideoFiles(scenes, settings, tell)
+
+
+def _warn_of_sound(settings: VideoSettings, quiet: bool) -> None:
+    if settings.streams.audio == "keep" and not quiet:
+        say("sound is kept where there is some, and a voice identifies: --audio drop removes it")
+
+
+def _settings(options: Any, face_timeout: float) -> VideoSettings:
     from lreorg_fast.media.encoding import EncoderSettings
     from lreorg_fast.media.muxing import StreamPolicy
     from lreorg_fast.media.video import VideoLimits
@@ -186,6 +207,7 @@ def _settings(options: Any) -> VideoSettings:
         limits=VideoLimits() if seconds is None else VideoLimits(max_seconds=seconds),
         hwaccel=options["hwaccel"],
         segment_frames=options["segment_frames"],
+        face_timeout=face_timeout,
     )
 
 
@@ -277,14 +299,6 @@ def _flicker(values: Any) -> str:
 class Stages:
     """One progress bar after another, as the passes begin."""
 
-    _WORDS = {  # noqa: RUF012
-        "find": "finding faces",
-        "edit": "anonymizing",
-        "write": "writing",
-        "check": "checking",
-        "restore": "restoring",
-    }
-
     def __init__(self, visible: bool) -> None:
         self._visible = visible
         self._stack = contextlib.ExitStack()
@@ -302,7 +316,7 @@ class Stages:
             self._stack.close()
             self._stack = contextlib.ExitStack()
             self._bar = self._stack.enter_context(
-                progress_bar(self._WORDS[stage], visible=self._visible)
+                progress_bar(_WORDS[stage], visible=self._visible)
             )
             self._stage = stage
         self._bar(done, max(done, total or 0))

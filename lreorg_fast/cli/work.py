@@ -13,7 +13,7 @@ from lreorg_fast.cli.release import Release
 from lreorg_fast.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lreorg_fast.batch import Work
+    from lreorg_fast.batch import SceneWork, Work
     from lreorg_fast.faces import Detection, Detector
     from lreorg_fast.media.pictures import Picture
     from lreorg_fast.pipeline import Anonymizer
@@ -60,6 +60,7 @@ class Choices:
     feather: float | None
     no_colour_match: bool
     allow_no_face: bool
+    face_timeout: float
     bundle: str
     device: str
     backend: str
@@ -76,7 +77,9 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     """
     from lreorg_fast.batch import AlignedWork, AutoWork, SceneWork
     from lreorg_fast.scene import SceneAnonymizer
+    from lreorg_fast.time_limit import TimeLimit
 
+    limit = TimeLimit(choices.face_timeout)
     covers = _refuse_for_covers(choices, given)
     aligned = _only_aligned(choices, given)
     _refuse_for_avatars(choices)
@@ -90,13 +93,15 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     if aligned:
         assert anonymizer is not None
-        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer)
+        return AlignedWork(anonymizer, scene_settings.settings, subjects, sealer, limit)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, max(1, (os.cpu_count() or 1) // max(1, workers)))
     if choices.faces == "scene" or "detector" in given or anonymizer is None:
         detector.load()
     recovery = sealer is not None and sealer.recovery
-    scene = SceneAnonymizer(anonymizer, detector, scene_settings, attributes, recovery=recovery)
+    scene = SceneAnonymizer(
+        anonymizer, detector, scene_settings, attributes, recovery=recovery, limit=limit
+    )
     described = {
         name: getattr(choices, name)
         for name in ("detector", "detector_kind", "longest_side", "clip")
@@ -104,7 +109,7 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     whole = SceneWork(scene, choices.allow_no_face, described, subjects, sealer)
     if choices.faces == "scene" or choices.method != "reorganize" or anonymizer is None:
         return whole
-    aligned_work = AlignedWork(anonymizer, scene_settings.settings, whole.subjects, sealer)
+    aligned_work = AlignedWork(anonymizer, scene_settings.settings, whole.subjects, sealer, limit)
     return AutoWork(aligned_work, whole)
 
 
@@ -136,6 +141,14 @@ def make_scene(choices: Choices, given: Collection[str], sources: Iterable[Path]
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, os.cpu_count() or 1).load()
     return SceneParts(anonymizer, detector, settings, attributes, subjects, sealer)
+
+
+def scene_work_of(work: Work) -> SceneWork | None:
+    """What is done to whole pictures, and so to the frames of videos; None for aligned faces."""
+    from lreorg_fast.batch import AutoWork, SceneWork
+
+    whole = work.whole if isinstance(work, AutoWork) else work
+    return whole if isinstance(whole, SceneWork) else None
 
 
 def _refuse_for_covers(choices: Choices, given: Collection[str]) -> bool:

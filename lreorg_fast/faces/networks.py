@@ -67,10 +67,10 @@ class Network:
                 f"the outputs of the detector '{self._name}' do not have the form of "
                 f"{self.kind} ({_first_line(error)}); name its kind or use another file"
             ) from error
-        if not found.usable:
+        if not found.finite:
             raise CheckpointError(
-                f"the detector '{self._name}' gave scores outside of [0, 1]; the file is "
-                "damaged or of another kind"
+                f"the detector '{self._name}' gave boxes without end; the file is damaged or of "
+                "another kind"
             )
         return found
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.faces.detection import Detection, overlap
+from lreorg_fast.faces.shots import Part, parts_of
 from lreorg_fast.faces.smoothing import smoothed
 from lreorg_fast.faces.tracking import Associator, TrackingSettings, reached
 
@@ -153,6 +154,7 @@ def plan_tracks(
     size: tuple[int, int],
     settings: TrackingSettings | None = None,
     rate: float | None = None,
+    cuts: Integers | None = None,
 ) -> TrackPlan:
     """Link all detections of a clip to persons and say where each is in every frame.
 
@@ -162,6 +164,8 @@ def plan_tracks(
         size: (width, height) of the frames: nobody is sought outside.
         settings: how faces are followed.
         rate: frames per second; the median of ``times`` if None.
+        cuts: frames with which a new shot begins (:func:`lreorg_fast.faces.shots.cuts_of`): nobody
+            is followed over one. None is one shot.
 
     Raises:
         MissingExtra: see :class:`lreorg_fast.faces.tracking.Associator`.
@@ -170,6 +174,7 @@ def plan_tracks(
     rate = rate or _rate(times)
     groups = _linked(table, times, settings, rate)
     frames = table.frames
+    cuts = np.zeros(0, np.int64) if cuts is None else cuts
     parts: list[tuple[NDArray[np.float32], Integers, NDArray[np.int8], Integers]] = []
     tracks: list[TrackSummary] = []
     dropped = 0
@@ -178,10 +183,12 @@ def plan_tracks(
         if table.values[members, 4].max() < np.float32(settings.threshold):
             dropped += len(members)
             continue
-        track = len(tracks)
-        part = _path(table.values[members], frames[members], times, size, settings)
-        parts.append((*part, np.full(len(part[0]), track)))
-        tracks.append(_summary(track, part, float(table.values[members, 4].max())))
+        for piece in parts_of(members, frames, cuts, len(times)):
+            rows, at = table.values[piece.members], frames[piece.members]
+            track = len(tracks)
+            part = _path(rows, at, times, size, settings, piece)
+            parts.append((*part, np.full(len(part[0]), track)))
+            tracks.append(_summary(track, part, float(rows[:, 4].max())))
     if not parts:
         empty = np.zeros(0, np.int64)
         rows = np.zeros((0, _WIDTH), np.float32)
@@ -331,8 +338,12 @@ def _path(
     times: Floats,
     size: tuple[int, int],
     settings: TrackingSettings,
+    piece: Part,
 ) -> tuple[NDArray[np.float32], Integers, NDArray[np.int8]]:
-    """Rows, frames and kinds of one person, gaps filled, smoothed and extended."""
+    """Rows, frames and kinds of one person, gaps filled, smoothed and extended.
+
+    Where the track goes on in another shot the extension reaches the cut, however far the gap.
+    """
     where = np.arange(frames[0], frames[-1] + 1)
     seen = np.isin(where, frames)
     at, known = times[where], times[frames]
@@ -345,8 +356,9 @@ def _path(
     made[:, 2:4] = np.maximum(calm[:, 2:4], filled[:, 2:4])
     made[:, 4] = filled[:, 4]
     kinds = np.where(seen, 0, 1).astype(np.int8)
-    before = _extension(made, at, times, where[0], -1, size, settings.extend_seconds)
-    after = _extension(made, at, times, where[-1], 1, size, settings.extend_seconds)
+    seconds = [settings.lost_seconds if on else settings.extend_seconds for on in piece.split]
+    before = _extension(made, at, times, where[0], -1, size, seconds[0], piece.bounds)
+    after = _extension(made, at, times, where[-1], 1, size, seconds[1], piece.bounds)
     rows_out = np.concatenate([*(part[0] for part in before), made, *(part[0] for part in after)])
     extra = [np.array([part[1] for part in side], dtype=np.int64) for side in (before, after)]
     return (
@@ -366,8 +378,10 @@ def _extension(
     way: int,
     size: tuple[int, int],
     seconds: float,
+    bounds: tuple[int, int],
 ) -> list[tuple[Floats, int]]:
-    """Rows (1, 15) and frames beyond one end of a path, as far as the face is in the picture."""
+    """Rows (1, 15) and frames beyond one end of a path, as far as the face is in the picture and
+    the shot goes on."""
     last = detection_of(rows[-1 if way > 0 else 0])
     near = slice(-_SPEED_OVER, None) if way > 0 else slice(None, _SPEED_OVER)
     centres = (rows[near, :2] + rows[near, 2:4]) / 2
@@ -375,7 +389,7 @@ def _extension(
     speed = (centres[-1] - centres[0]) / span if span > 0 else np.zeros(2)
     result = []
     frame = end + way
-    while 0 <= frame < len(times) and abs(times[frame] - times[end]) <= seconds:
+    while bounds[0] <= frame < bounds[1] and abs(times[frame] - times[end]) <= seconds:
         found = reached(last, speed * (times[frame] - times[end]))
         if (found.box[2:] <= 0).any() or (found.box[:2] >= size).any():
             break

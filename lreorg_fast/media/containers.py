@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from lreorg_fast.errors import ConfigError, MissingExtra, VideoError
 
@@ -27,6 +27,9 @@ CONTAINERS: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("flv", ((0, b"FLV\x01"),)),
     ("ogg", ((0, b"OggS"),)),
 )
+_PICTURE_BRANDS = (b"heic", b"heix", b"heif", b"mif1", b"avif", b"hevc", b"heim", b"heis")
+_SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
+_SOUND_IN_OGG = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,ogg"
 _MOST_STREAMS = 64
 _EXTRA = "reading and writing video needs PyAV; install lreorg_fast[video]"
@@ -78,9 +81,34 @@ def container_of(path: str | os.PathLike[str]) -> str | None:
     Raises:
         VideoError: the file cannot be read.
     """
-    with open_regular(Path(path)) as stream:
-        start = stream.read(256)
-    return _container(start)
+    return _container(_start_of(Path(path)))
+
+
+def kind_of(path: str | os.PathLike[str]) -> Literal["video", "picture", "sound"] | None:
+    """What a file of a folder is, by its first bytes; None for everything else.
+
+    Phones write pictures (HEIC, AVIF) and sound (M4A) into the containers of videos, and a picture
+    that no reader takes is not to be mistaken for a video, nor for nothing.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    start = _start_of(Path(path))
+    if start[4:8] == b"ftyp" and start[8:12] in _PICTURE_BRANDS:
+        return "picture"
+    if start[4:8] == b"ftyp" and start[8:12] in _SOUND_BRANDS:
+        return "sound"
+    if start[:4] == b"OggS" and start[28:36].startswith(_SOUND_IN_OGG):
+        return "sound"
+    return None if _container(start) is None else "video"
+
+
+def _start_of(source: Path) -> bytes:
+    with open_regular(source) as stream:
+        try:
+            return stream.read(256)
+        except OSError as error:  # a file of the system, for example
+            raise VideoError(f"cannot read '{source}': {error.strerror or error}") from error
 
 
 def open_regular(source: Path) -> BinaryIO:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, VideoError
+from lreorg_fast.log import once
 from lreorg_fast.media.orientation import Orientation
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.media.video import SourceFrame, VideoInfo, import_av
@@ -58,6 +59,9 @@ ENCODERS: dict[str, Encoder] = {
 # Encoders on the CPU, by the codec of the source; every other source becomes H.264.
 _SAME_FAMILY = {"hevc": "libx265", "vp8": "libvpx-vp9", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 _DEFAULT = "libx264"
+
+# Transfer functions that need 10 bits, by FFmpeg's numbers.
+_HIGH_RANGE = {16: "PQ", 18: "HLG"}
 
 # Formats that are worked in: one plane per component, so that regions can be copied. What comes
 # in another form is converted to the nearest of them that loses nothing of it.
@@ -225,11 +229,24 @@ class Encoding:
         wanted = _NEAREST.get(given, given)
         for name in (wanted, *_INSTEAD.get(wanted, ())):
             if name in taken and name in _PLANAR:
+                self._tell_of_depth(wanted, name)
                 return name
         raise VideoError(
             f"the encoder {self.name} takes no pixels like the source's {given}; choose another "
             "codec, or convert the video to yuv420p first"
         )
+
+    def _tell_of_depth(self, wanted: str, name: str) -> None:
+        """Raises VideoError where a high range would be left with 8 bits, which show bands."""
+        if wanted == name or name.endswith("le") or not wanted.endswith("le"):
+            return
+        if self.info.color_transfer in _HIGH_RANGE:
+            raise VideoError(
+                f"the encoder {self.name} has 8 bits here, too few for the high range "
+                f"({_HIGH_RANGE[self.info.color_transfer]}) of the source; choose another codec, "
+                "for example libsvtav1 or libx265"
+            )
+        once(f"8 bits: {wanted}", f"{self.name} takes no {wanted} here; the video gets 8 bits")
 
 
 def _stored(mask: NDArray[np.bool_], orientation: Orientation) -> NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from lreorg_fast.media.video import (
     StreamInfo,
     VideoInfo,
     VideoReader,
+    container_of,
     import_av,
     open_container,
     video_stream,
@@ -40,8 +41,9 @@ MUXERS: dict[str, tuple[str, dict[str, str]]] = {
     ".webm": ("webm", {}),
     ".ts": ("mpegts", {"mpegts_copyts": "1"}),
 }
-# For a source whose container is read and not written.
+# For a source whose container is read and not written, and for what is written as it is read.
 OTHER_SUFFIX = ".mkv"
+_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ def muxer_of(target: Path) -> tuple[str, dict[str, str]]:
             f"cannot write '{target}': its suffix is not one of {', '.join(MUXERS)}; choose another"
         )
     return found
+
+
+def result_suffix(source: Path) -> str:
+    """Of the result of a video: the source's if it says a container that is written.
+
+    Else that of the source's content, or Matroska's for a container that is only read.
+    """
+    if source.suffix.lower() in MUXERS:
+        return source.suffix
+    return _SUFFIXES.get(container_of(source) or "", OTHER_SUFFIX)
 
 
 def check_target_container(

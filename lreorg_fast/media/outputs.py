@@ -11,12 +11,16 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
-from lreorg_fast.errors import ConfigError, OutputError
+from lreorg_fast.errors import ConfigError, OutputError, VideoError
 from lreorg_fast.files import make_folder
+from lreorg_fast.media.containers import kind_of
 from lreorg_fast.media.images import ENCODERS
+from lreorg_fast.media.muxing import result_suffix
 
 _LONGEST_NAME = 255  # bytes, on every common file system
 
@@ -38,11 +42,44 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which files of a run are done.
+
+    Args:
+        only: shell patterns (``*``, ``?``, ``[...]``); a file is done if one of them fits, or if
+            there is none.
+        unless: patterns of files that are left out all the same.
+
+    A pattern fits the name of a file, or its whole way down from the folder that was named
+    (``sub/*.jpg``); upper and lower case are the same.
+    """
+
+    only: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+
+    def __call__(self, way: str) -> bool:
+        """``way``: names from the folder down, joined by ``/``."""
+        texts = [way.casefold(), way.rsplit("/", 1)[-1].casefold()]
+
+        def fits(patterns: tuple[str, ...]) -> bool:
+            return any(fnmatchcase(t, p.casefold()) for p in patterns for t in texts)
+
+        return (not self.only or fits(self.only)) and not fits(self.unless)
+
+
+@dataclass(frozen=True)
 class OutputPlan:
-    """The result of :func:`plan_outputs`; iterating gives the (source, target) pairs."""
+    """The result of :func:`plan_outputs`; iterating gives the (source, target) pairs.
+
+    Attributes:
+        pairs: pictures and videos with their targets.
+        skipped: what is left out.
+        videos: which of the sources are videos.
+    """
 
     pairs: tuple[tuple[Path, Path], ...]
     skipped: tuple[Skipped, ...]
+    videos: frozenset[Path] = frozenset()
 
     def __iter__(self) -> Iterator[tuple[Path, Path]]:
         return iter(self.pairs)
@@ -64,8 +101,9 @@ def plan_outputs(
     inputs: Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str] | None = None,
     suffix: str = "_anonymized",
+    wanted: Wanted | None = None,
 ) -> OutputPlan:
-    """Give every picture among ``inputs`` a target.
+    """Give every picture and video among ``inputs`` a target.
 
     A file goes to ``output`` under its own name, or beside itself with ``suffix`` added when
     ``output`` is None. A folder is walked in natural order (``a2`` before ``a10``) and mirrored:
@@ -74,8 +112,10 @@ def plan_outputs(
 
     Targets never collide, also on file systems that ignore case or Unicode normal forms: the
     later one gets ``suffix`` and, if needed, a number. A target is never one of the sources.
-    Symbolic links are neither read nor written through; ``output`` itself may be one. The kind of
-    a picture is taken from its suffix here and from its content when it is read.
+    Symbolic links are neither read nor written through; ``output`` itself may be one. A video is
+    known by its content, whatever its name, and its target has the suffix of what can be written;
+    the kind of a picture is taken from its suffix here and from its content when it is read.
+    ``wanted`` leaves files out.
 
     Raises:
         ConfigError: ``suffix`` is empty or not part of a plain name.
@@ -86,7 +126,7 @@ def plan_outputs(
             f"suffix {suffix!r} must be a non-empty part of a file name without separators, "
             "for example '_anonymized'"
         )
-    planner = _Planner(None if output is None else Path(output), suffix)
+    planner = _Planner(None if output is None else Path(output), suffix, wanted or Wanted())
     planner.collect([Path(entry) for entry in inputs])
     return planner.assign()
 
@@ -108,17 +148,19 @@ def _place(path: Path) -> str:
 
 @dataclass
 class _Source:
-    """One picture: the folder it was found under (None for a file input) and the way down."""
+    """One file: the folder it was found under (None for a file input) and the way down."""
 
     path: Path
     root: Path | None
     folders: tuple[str, ...] = ()
+    video: bool = False
 
 
 @dataclass
 class _Planner:
     output: Path | None
     suffix: str
+    wanted: Wanted
     skipped: list[Skipped] = field(default_factory=list)
     sources: list[_Source] = field(default_factory=list)
     alone: bool = False
@@ -151,7 +193,16 @@ class _Planner:
                 self._add(_Source(path, None))
 
     def _add(self, source: _Source) -> None:
-        if source.path.suffix.lower() not in ENCODERS:
+        if not self.wanted("/".join((*source.folders, source.path.name))):
+            self.skip(source.path, "it was left out by --only or --except", failure=False)
+            return
+        kind = _kind(source.path)
+        if kind == "unread":
+            self.skip(source.path, "it is a picture in a format that is not read; convert it")
+            return
+        if kind == "video":
+            source = replace(source, video=True)
+        elif source.path.suffix.lower() not in ENCODERS:
             reason = f"its suffix is not one of {', '.join(ENCODERS)}"
             self.skip(source.path, reason, failure=source.root is None)
             return
@@ -195,9 +246,12 @@ class _Planner:
                 self.skip(source.path, "its output folder would be a symbolic link")
                 continue
             stem, extension = os.path.splitext(source.path.name)
+            if source.video:
+                extension = result_suffix(source.path)
             changed = self.output is None and source.root is None
             pairs.append((source.path, self._claim(folder, stem, extension, changed)))
-        return OutputPlan(tuple(pairs), tuple(self.skipped))
+        videos = frozenset(source.path for source in self.sources if source.video)
+        return OutputPlan(tuple(pairs), tuple(self.skipped), videos)
 
     def _target_folder(self, source: _Source) -> Path:
         if source.root is None:
@@ -254,6 +308,17 @@ def _shorten(stem: str, most_bytes: int) -> str:
     while len(os.fsencode(stem)) > most_bytes:
         stem = stem[:-1]
     return stem
+
+
+def _kind(path: Path) -> Literal["video", "unread"] | None:
+    """None for what its suffix decides, which includes what cannot be read."""
+    try:
+        kind = kind_of(path)
+    except VideoError:
+        return None
+    if kind == "picture":
+        return "unread"
+    return "video" if kind == "video" else None
 
 
 def _refusal(path: Path) -> str | None:

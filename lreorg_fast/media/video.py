@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 _converters = threading.local()
+# FFmpeg's numbers of matrices between RGB and what is stored that were compared with their
+# definitions: RGB itself, BT.709, unspecified (as BT.601), FCC, BT.601 twice, SMPTE 240M, BT.2020.
+_MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
+_OTHER_MATRICES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp", 15: "IPT"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class VideoInfo:
     interlaced: bool
     orientation: Orientation
     others: tuple[StreamInfo, ...]
+
+    @property
+    def colours(self) -> tuple[int, int, int, int]:
+        """Range, primaries, transfer and matrix."""
+        return (self.color_range, self.color_primaries, self.color_transfer, self.color_space)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -155,6 +164,8 @@ class VideoReader:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise VideoError(f"'{self.path}' has no frame that can be decoded")
+            if int(first.colorspace) not in _MATRICES:
+                raise _unknown_colours(self.path, int(first.colorspace))
             self.info = _described(container, stream, first)
 
     def frames(self, start: int = 0) -> Iterator[SourceFrame]:
@@ -213,6 +224,8 @@ class _Checks:
         here = (raw.width, raw.height)
         if here != (self._info.width, self._info.height):
             raise self._damaged(f"frame {number} has another size than the first")
+        if _colours(raw) != self._info.colours:
+            raise self._damaged(f"frame {number} has other colour tags than the first")
         self._first = self._first if number else raw.pts
         self._last = raw.pts
         seconds = float((self._last - self._first) * self._info.time_base)
@@ -228,6 +241,23 @@ class _Checks:
 
 def _kind(stream: Any) -> str:
     return "picture" if stream.type == "video" and is_picture(stream) else str(stream.type)
+
+
+def _colours(raw: Any) -> tuple[int, int, int, int]:
+    return (
+        int(raw.color_range),
+        int(raw.color_primaries),
+        int(raw.color_trc),
+        int(raw.colorspace),
+    )
+
+
+def _unknown_colours(path: Path, matrix: int) -> VideoError:
+    name = _OTHER_MATRICES.get(matrix, f"the matrix {matrix}")
+    return VideoError(
+        f"the colours of '{path}' are stored by {name}, which is not read here; convert it to "
+        "BT.2020 non-constant luminance (bt2020nc) or BT.709 first"
+    )
 
 
 def _described(container: Any, stream: Any, first: Any) -> VideoInfo:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lreorg_fast.errors import ConfigError
+from lreorg_fast.errors import ConfigError, LateError
 from lreorg_fast.faces.blending import draw_order
 from lreorg_fast.faces.detection import Detection, Detector
 from lreorg_fast.faces.regions import head_shapes
@@ -29,6 +29,7 @@ from lreorg_fast.scene.faces import (
 )
 from lreorg_fast.scene.settings import SceneSettings
 from lreorg_fast.settings import IDENTITY
+from lreorg_fast.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer, LatentFilter
@@ -46,6 +47,7 @@ class SceneAnonymizer:
         attributes: sees the kept keywords of photographs, for the method ``avatar``.
         latent_filter: see :meth:`lreorg_fast.Anonymizer.__call__`; for ``reorganize`` in videos.
         recovery: put a :class:`lreorg_fast.result.RecoveryKey` into every face's result.
+        limit: of one look for faces, and of each face; None is no limit.
 
     Raises:
         ConfigError: the method needs an anonymizer, or its bundle cannot do what is asked.
@@ -59,22 +61,32 @@ class SceneAnonymizer:
         attributes: PhotographAttributes | None = None,
         latent_filter: LatentFilter | None = None,
         recovery: bool = False,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.anonymizer = anonymizer
+        self.limit = limit or TimeLimit(None)
         self.detector = detector
+        self.attributes = attributes
         self.settings = settings
         self.recovery = recovery
         self._maker = _make_maker(anonymizer, settings, attributes, latent_filter, recovery)
         self._numbers = itertools.count()
 
-    def detect(self, picture: Image) -> list[Detection]:
+    def detect(self, picture: Image, threshold: float | None = None) -> list[Detection]:
         """The faces of a picture ``(H, W, 3)`` uint8 RGB, the surest first.
+
+        Args:
+            picture: see :meth:`__call__`.
+            threshold: another one than the settings'.
 
         Raises:
             ImageError: another kind of picture.
-            LReorgError: the detector failed: then nothing is known, and nothing may be shown.
+            LReorgError: the detector failed or was late: then nothing is known, and nothing may
+                be shown.
         """
-        return self.detector(canvas_of(picture).picture(), self.settings.threshold)
+        shown = canvas_of(picture).picture()
+        least = self.settings.threshold if threshold is None else threshold
+        return self.limit(lambda: self.detector(shown, least), "the search for faces")
 
     def __call__(self, picture: Image, tracks: Sequence[str] | None = None) -> SceneResult:
         """Find the faces and replace them.
@@ -123,7 +135,11 @@ class SceneAnonymizer:
         """
         canvas, faces = canvas_of(picture), list(faces)
         try:
-            return self._replace(canvas, faces)
+            return self.limit(
+                lambda: self._replace(canvas, faces), "replacing the faces", len(faces)
+            )
+        except LateError as error:
+            reason = str(error)
         except Exception as error:
             reason = f"an error while the picture was made ({type(error).__name__})"
             logger.error("all faces of a picture are filled: %s", reason)
@@ -155,13 +171,18 @@ class SceneAnonymizer:
         if self.settings.method != "reorganize" or IDENTITY not in self.settings.hide:
             return [None] * len(faces)
         try:
-            judge = self.recognition
-            assert judge is not None  # the method needs a bundle
-            seen = [judge.resembling(source, made, face.detection) for face in faces]
+            seen = self.limit(
+                lambda: self._resembling(source, made, faces), "judging the faces", len(faces)
+            )
         except Exception as error:
             reason = f"an error while the face was judged ({type(error).__name__})"
             return [reason] * len(faces)
         return [STILL_SEEN if resembling else None for resembling in seen]
+
+    def _resembling(self, source: Picture, made: Picture, faces: Sequence[KnownFace]) -> list[bool]:
+        judge = self.recognition
+        assert judge is not None  # the method needs a bundle
+        return [judge.resembling(source, made, face.detection) for face in faces]
 
     @cached_property
     def recognition(self) -> Recognition | None:

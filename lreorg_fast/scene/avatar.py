@@ -110,9 +110,12 @@ class Avatar:
         return canvas.paste(portrait, quad, shapes)
 
     def _held(self, canvas: Canvas, face: KnownFace) -> NDArray[np.float32]:
-        held = self._anonymizer.ledger.held(
-            face.track, lambda: self._drawn(canvas, face), 0.0, AVATAR
-        )
+        ledger = self._anonymizer.ledger
+        held = ledger.drawn(face.track).get(AVATAR)
+        if held is None:
+            # The ledger is locked while it draws, and a generator that hangs must not hold it.
+            new = self._drawn(canvas, face)
+            held = ledger.held(face.track, lambda: new, 0.0, AVATAR)
         return held.feature
 
     def _drawn(self, canvas: Canvas, face: KnownFace) -> Replacement:

@@ -12,33 +12,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import lreorg_fast
 from lreorg_fast.batch.work import SceneWork, describe_settings
 from lreorg_fast.errors import (
     BudgetExceeded,
     LReorgError,
+    NoFaceError,
     OutputError,
     PrivacyError,
+    StuckError,
     VideoError,
 )
 from lreorg_fast.faces.detection import Detector
+from lreorg_fast.faces.shots import Floats, Integers, cuts_of
 from lreorg_fast.faces.track_plan import TrackPlan, plan_tracks
 from lreorg_fast.files import atomic_file, check_target
 from lreorg_fast.media.encoding import Encoding
 from lreorg_fast.media.muxing import (
-    MUXERS,
-    OTHER_SUFFIX,
     check_target_container,
     check_written,
+    result_suffix,
     write_video,
 )
 from lreorg_fast.media.segments import Segment
-from lreorg_fast.media.video import VideoReader, container_of
+from lreorg_fast.media.video import VideoReader
 from lreorg_fast.privacy import LedgerFile, Subjects
 from lreorg_fast.scene import SceneAnonymizer, SceneSettings
 from lreorg_fast.sealing import Sealer
+from lreorg_fast.time_limit import TimeLimit
 from lreorg_fast.video.checkpoint import Checkpoint, Found, fingerprint
 from lreorg_fast.video.describing import describe, plain
 from lreorg_fast.video.editing import Notes, SegmentEditor
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from lreorg_fast.video.smoothing import CalmLatents
 
 PathLike = str | os.PathLike[str]
-_SUFFIXES = {"mov": ".mp4", "mpegts": ".ts"}  # of what is written as it is read
 # Called with the pass (``find``, ``edit``, ``write``), frames done, and frames in all (None where
 # the container does not say).
 Progress = Callable[[str, int, int | None], None]
@@ -72,10 +73,7 @@ def default_target(source: PathLike) -> Path:
     that is read only by Matroska.
     """
     path = Path(source)
-    suffix = path.suffix
-    if suffix.lower() not in MUXERS:
-        suffix = _SUFFIXES.get(container_of(path) or "", OTHER_SUFFIX)
-    return path.with_name(f"{path.stem}_anonymized{suffix}")
+    return path.with_name(f"{path.stem}_anonymized{result_suffix(path)}")
 
 
 def anonymize_video(
@@ -92,6 +90,8 @@ def anonymize_video(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    limit: TimeLimit | None = None,
+    allow_no_face: bool = True,
 ) -> VideoReport:
     """Anonymize one video.
 
@@ -117,19 +117,23 @@ def anonymize_video(
         resume: go on with an interrupted run to the same target.
         overwrite: replace an earlier result, and throw an interrupted run away.
         progress: called often.
+        limit: one that several runs share; None makes one of ``video.face_timeout``.
+        allow_no_face: write a video in which nobody is found.
 
     Returns:
         What became of everybody.
 
     Raises:
+        NoFaceError: nobody was found, and that is not allowed.
         VideoError: the source is refused, or cannot be written as asked.
         OutputError: the target exists, or the file system fails; the work is kept for ``resume``.
         ConfigError, MissingExtra: settings or packages.
         PrivacyError: a face could not be hidden, so there is no result.
+        StuckError: work on faces hung again and again; the work is kept for ``resume``.
     """
     place = default_target(source) if target is None else Path(target)
     asked = _Asked(scene or SceneSettings(), video or VideoSettings(), attributes, subjects, sealer)
-    run = _Run(anonymizer, detector, Path(source), place, asked, progress)
+    run = _Run(anonymizer, detector, Path(source), place, asked, progress, limit)
     check_target(place, overwrite)
     if sealer is not None:
         sealer.check(place, overwrite or resume)
@@ -137,8 +141,8 @@ def anonymize_video(
         raise OutputError(f"the output '{place}' is the source; name another file")
     work = Checkpoint(place, run.identity(), resume, overwrite, run.label)
     try:
-        report = run.do(work, overwrite, resume)
-    except (KeyboardInterrupt, OutputError):
+        report = run.do(work, overwrite, resume, allow_no_face)
+    except (KeyboardInterrupt, OutputError, StuckError):
         if work.empty:
             work.remove()
         raise
@@ -173,6 +177,7 @@ class _Run:
         target: Path,
         asked: _Asked,
         progress: Progress | None,
+        limit: TimeLimit | None,
     ) -> None:
         self.anonymizer, self.source, self.target = anonymizer, source, target
         self.ledger = None if anonymizer is None else anonymizer.ledger
@@ -180,8 +185,9 @@ class _Run:
         self.tracking = self.settings.tracked(self.pictures.threshold)
         self.calm = self._calm()
         recovery = self.sealer is not None and self.sealer.recovery
+        self.limit = limit or TimeLimit(self.settings.face_timeout)
         self.scene = SceneAnonymizer(
-            anonymizer, detector, self.pictures, asked.attributes, self.calm, recovery
+            anonymizer, detector, self.pictures, asked.attributes, self.calm, recovery, self.limit
         )
         self.work = SceneWork(self.scene, subjects=asked.subjects, sealer=self.sealer)
         self.filler = SceneAnonymizer(None, detector, SceneSettings(method="fill"))
@@ -221,13 +227,15 @@ class _Run:
             "ledger": self.label,  # one that did not count the draws so far must not go on
             "version": lreorg_fast.__version__,
             "method": asdict(self.pictures),
-            "settings": plain(replace(self.settings, hwaccel=None)),
+            "settings": plain(self.settings.deciding()),
             "bundle": None if bundle is None else [bundle.name, bundle.created],
             "encoder": [self.encoding.name, self.encoding.extradata.hex()],
             "seal": describe_settings(self.work).get("seal"),
         }
 
-    def do(self, work: Checkpoint, overwrite: bool, resume: bool) -> VideoReport:
+    def do(
+        self, work: Checkpoint, overwrite: bool, resume: bool, allow_no_face: bool
+    ) -> VideoReport:
         """Both passes, the writing and the last check."""
         with self._timed("find"):
             found = find_faces(
@@ -238,7 +246,14 @@ class _Run:
                 work,
                 lambda done: self._report("find", done, self._expected()),
             )
-            plan = self._plan(found)
+            times = self._times(found)
+            cuts = cuts_of(found.looks, times)
+            plan = self._plan(found, times, cuts)
+        if not plan.tracks and not found.blind and not allow_no_face:
+            raise NoFaceError(
+                "nothing was written, because somebody may have been missed; look at it, lower the "
+                "threshold, or allow files without a face"
+            )
         watcher = Watcher(self.scene, found.table)
         editor = SegmentEditor(
             self.reader,
@@ -250,7 +265,7 @@ class _Run:
             work.label,
             self.calm,
             watcher,
-            agreed_people(work, self.work.subjects, self.source, plan, self._times(found)),
+            agreed_people(work, self.work.subjects, self.source, plan, times),
             agreed_seals(work, self.work, len(plan), self.settings.segment_frames),
         )
         with self._timed("edit"):
@@ -267,16 +282,17 @@ class _Run:
             source=str(self.source),
             target=str(self.target),
             seal=None if sealed is None else str(sealed),
+            cuts=tuple(cuts.tolist()),
             resumed=resumed,
             seconds={name: round(value, 2) for name, value in self.seconds.items()},
         )
 
-    def _plan(self, found: Found) -> TrackPlan:
-        info, times = self.reader.info, self._times(found)
+    def _plan(self, found: Found, times: Floats, cuts: Integers) -> TrackPlan:
+        info = self.reader.info
         rate = None if info.rate is None else float(info.rate)
-        return plan_tracks(found.table, times, info.size, self.tracking, rate)
+        return plan_tracks(found.table, times, info.size, self.tracking, rate, cuts)
 
-    def _times(self, found: Found) -> NDArray[np.float64]:
+    def _times(self, found: Found) -> Floats:
         """(frames,) seconds."""
         return found.times.astype(np.float64) * float(self.reader.info.time_base)
 

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import OutputError, PrivacyError, VideoError
+from lreorg_fast.faces.shots import LOOK, Looks
 from lreorg_fast.faces.track_plan import DetectionTable
 from lreorg_fast.files import atomic_file, parse_json
 from lreorg_fast.media.segments import PacketRecord, Segment
 from lreorg_fast.privacy import Replacement
 
-_FORMAT, _VERSION = "lreorg-video", 1
+_FORMAT, _VERSION = "lreorg-video", 2
 _MOST_BYTES = 256 << 20
 _BLOCK = 1 << 20
 
@@ -40,12 +41,14 @@ class Found:
         times, durations: (frames,) in units of the source's time base.
         blind: numbers of frames, counted from the start of the clip, that the detector could not
             judge.
+        looks: (frames, LOOK) uint8, by which cuts are found.
     """
 
     table: DetectionTable = field(default_factory=DetectionTable)
     times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     durations: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     blind: tuple[int, ...] = ()
+    looks: Looks = field(default_factory=lambda: np.zeros((0, LOOK), np.uint8))
 
     @classmethod
     def joined(cls, parts: list[Found]) -> Found:
@@ -57,6 +60,7 @@ class Found:
             np.concatenate([part.times for part in parts]),
             np.concatenate([part.durations for part in parts]),
             tuple(number for part in parts for number in part.blind),
+            np.concatenate([part.looks for part in parts]),
         )
 
 
@@ -129,6 +133,7 @@ class Checkpoint:
             np.array(content["times"], np.int64),
             np.array(content["durations"], np.int64),
             tuple(content["blind"]),
+            np.frombuffer(bytes.fromhex(content["looks"]), np.uint8).reshape(-1, LOOK),
         )
 
     def save_found(self, number: int, found: Found) -> None:
@@ -146,6 +151,7 @@ class Checkpoint:
                 "times": found.times.tolist(),
                 "durations": found.durations.tolist(),
                 "blind": list(found.blind),
+                "looks": found.looks.tobytes().hex(),
             },
         )
 

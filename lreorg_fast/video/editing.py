@@ -10,9 +10,10 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lreorg_fast.errors import PrivacyError
+from lreorg_fast.errors import LateError, PrivacyError
 from lreorg_fast.faces.track_plan import PlannedFace, TrackPlan
 from lreorg_fast.log import logger
 from lreorg_fast.media.encoding import Encoding
@@ -143,6 +144,7 @@ class SegmentEditor:
         Raises:
             PrivacyError: a face is still seen when it was filled and its frame blanked.
             VideoError, OSError: the source is damaged, the encoder or the file system fails.
+            StuckError: work on faces hangs again and again.
         """
         doubtful = _Doubtful()
         path = work.segment_path(number)
@@ -152,6 +154,7 @@ class SegmentEditor:
                 run = _Run(self, doubtful, encoder, start, sealed)
                 for frame in self._source(start, end):
                     run.frame(frame)
+                    self._scene.limit.check()
                     progress(frame.number + 1)
                 segment = run.finish(path, stream)
             if not run.failures:
@@ -271,4 +274,8 @@ class _Run:
             for check in checks:
                 if check.doubt(editor._scene, picture) is not None:
                     self.failures.add((number, check.number))
-            editor._watch(number, checks, picture)
+            # A statistic that is late is one number less in the report.
+            with contextlib.suppress(LateError):
+                editor._scene.limit(
+                    partial(editor._watch, number, checks, picture), "a statistic", len(checks)
+                )

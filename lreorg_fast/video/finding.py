@@ -8,6 +8,7 @@ import numpy as np
 
 from lreorg_fast.errors import ImageError, LReorgError
 from lreorg_fast.faces.detection import Detection
+from lreorg_fast.faces.shots import LOOK, Looks, look_of
 from lreorg_fast.faces.track_plan import DetectionTable
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture
@@ -33,6 +34,7 @@ def find_faces(
 
     Raises:
         VideoError: the source is damaged, or beyond the limits.
+        StuckError: the detector hangs again and again.
     """
     parts: list[Found] = []
     while (done := work.found(len(parts))) is not None:
@@ -59,12 +61,16 @@ def _stretch(
     progress: Callable[[int], None],
 ) -> Found:
     rows: list[list[Detection]] = []
+    looks: list[Looks] = []
     times: list[int] = []
     durations: list[int] = []
     blind: list[int] = []
     while len(times) < most and (frame := next(frames, None)) is not None:
-        found = _detected(scene, frame.picture(reader.info.orientation), low_threshold)
+        picture = frame.picture(reader.info.orientation)
+        looks.append(look_of(picture))
+        found = _detected(scene, picture, low_threshold)
         if found is None:
+            scene.limit.check()
             blind.append(frame.number)
         rows.append(found or [])
         times.append(frame.pts)
@@ -75,6 +81,7 @@ def _stretch(
         np.array(times, dtype=np.int64),
         np.array(durations, dtype=np.int64),
         tuple(blind),
+        np.array(looks, dtype=np.uint8).reshape(-1, LOOK),
     )
 
 
@@ -83,7 +90,7 @@ def _detected(
 ) -> list[Detection] | None:
     """None where nothing is known: the frame can only be shown blank."""
     try:
-        found = list(scene.detector(picture, low_threshold))
+        found = scene.detect(picture, low_threshold)
         if len(found) > _MOST_FACES:
             raise ImageError(f"the detector found {len(found)} faces in one frame")
     except (LReorgError, RuntimeError, ValueError, OSError, MemoryError, ArithmeticError) as error:

@@ -11,8 +11,8 @@ from lreorg_fast.privacy import json_epsilon
 from lreorg_fast.privacy.sealed import STATEMENT
 
 PERSONS = (
-    "Each track was counted as a person of its own: somebody who leaves and comes back, or whose "
-    "track was split into k, has cost k times the epsilon of one."
+    "Each track was counted as a person of its own: somebody who leaves and comes back, who is in "
+    "several shots, or whose track was split into k, has cost k times the epsilon of one."
 )
 
 
@@ -72,6 +72,7 @@ class VideoReport:
         settings, bundle, engine, ledger: as in :class:`lreorg_fast.batch.BatchReport`.
         persons: how people were counted.
         seal: the file from which the holder of the private key can bring people back.
+        cuts: frames with which a new shot begins; whoever is in both is two persons.
         resumed: segments that an interrupted run had made.
         seconds: wall time by pass.
     """
@@ -93,6 +94,7 @@ class VideoReport:
     ledger: Mapping[str, Any]
     persons: str = PERSONS
     seal: str | None = None
+    cuts: tuple[int, ...] = ()
     resumed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import toy_bundle
+from hangs import Hanging
 from PIL import Image
 
+import lreorg_fast.faces
 from lreorg_fast.media.pictures import FILL_COLOUR
 
 
@@ -279,3 +281,27 @@ def test_names_of_files_are_shown_and_not_obeyed(
         assert "[bold]" in result.output or name != b"[bold]x.png"
     result = run("anonymize", face.parent, *arguments, "--json")
     assert json.loads(result.stdout)["files"][0]["source"] == str(source)
+
+
+def test_the_face_timeout_ends_what_hangs(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector that never comes back: three pictures are tried, the rest is left."""
+    hanging = Hanging()
+    detector = hanging.instead_of(lambda *_: [], lambda _: True)
+    monkeypatch.setattr(lreorg_fast.faces, "load_detector", lambda *_: detector)
+    (tmp_path / "in").mkdir()
+    for name in "abcde":
+        Image.new("RGB", (64, 48)).save(tmp_path / "in" / f"{name}.png")
+    arguments = ("anonymize", tmp_path / "in", "-o", tmp_path / "out", "--method", "fill")
+    done = run(*arguments, "--json", "--face-timeout", "0.01")
+    hanging.release()
+    assert done.exit_code == 1
+    files = json.loads(done.stdout)["files"]
+    assert [entry["status"] for entry in files] == ["refused"] * 3 + ["skipped"] * 2
+    assert files[0]["reason"] == "the search for faces took longer than 0.01 s"
+    assert "so the run ends here" in done.stderr
+    assert not (tmp_path / "out").exists()
+    wrong = run(*arguments, "--face-timeout", "-2")
+    assert wrong.exit_code == 2
+    assert "the face time-out is -2" in wrong.stderr

@@ -140,7 +140,8 @@ def test_a_detector_of_the_user(run, photo: Path, tmp_path: Path) -> None:
     """One that sees a face at one place of its 32 x 32 pixels."""
     count = 2 * (4 * 4 + 2 * 2 + 1)
     scores = np.zeros((1, count, 2))
-    scores[0, 10, 1] = 0.9
+    scores[..., 0] = 1
+    scores[0, 10] = [0.1, 0.9]
     outputs = {
         "loc": np.zeros((1, count, 4)),
         "conf": scores,

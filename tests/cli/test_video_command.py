@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from clips import ClipFormat
+from PIL import Image
 from stamped import Film, TrueDetector
 
 import lreorg_fast.faces
@@ -77,7 +78,10 @@ def test_options_that_do_not_fit_are_errors(run: Run, video: Path, face: Path) -
         (video, *fill, "--workers", "2"): "--workers has no effect on videos",
         (video, *fill, "--faces", "scene"): "--faces has no effect on videos",
         (video, *fill, "-o", video.with_name("x.avi")): "suffix is not one of",
-        (video, *fill, "--subtitles", "keep", face): "is no video, but another input is one",
+        (face, *fill, "--subtitles", "keep"): "--subtitles is for videos; leave it out",
+        (video, *fill, "--only", "*.mp4"): "--only has no effect on videos that are named",
+        (video, *fill, "--except", "*.mp4"): "--except has no effect on videos that are named",
+        (video, *fill, "--face-timeout", "-1"): "the face time-out is -1",
         (face, *fill, "--audio", "drop"): "--audio is for videos",
         (face, *fill, "--quality", "3"): "--quality is for videos",
         (video, video, *fill, "-o", video.with_name("o.mp4")): "cannot go to one file",
@@ -138,3 +142,90 @@ def test_verify_asks_the_recognizer_of_the_bundle(run: Run, video: Path, bundle:
     done = run("verify", video, other, "--bundle", bundle)
     assert done.exit_code == 0
     assert "by the recognizer of 'toy'" in done.stdout
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Path:
+    """A folder with a picture, a video and a note."""
+    folder = tmp_path / "day"
+    folder.mkdir()
+    film = Film(FRAMES)
+    Image.fromarray(next(iter(film.pictures()))).save(folder / "a.png")
+    film.write(folder / "b.mp4", ClipFormat(audio=1))
+    (folder / "notes.txt").write_text("Day 1")
+    return folder
+
+
+def test_videos_in_folders_are_made_with_the_settings_of_both(
+    run: Run, day: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "r.json"
+    options = ("--method", "fill", "--audio", "drop", "--segment-frames", "8", "--report", file)
+    done = run("anonymize", day, "-o", out, *options)
+    assert done.exit_code == 0, done.output
+    assert "2 covered, 1 skipped" in done.stdout
+    assert "a voice identifies" not in done.stderr
+    assert VideoReader(out / "b.mp4").info.others == ()
+    entry = json.loads(file.read_bytes())["files"][1]
+    assert entry["video"]["streams"]["dropped"] != []
+    again = run("anonymize", day, "-o", out, *options, "--resume", "-q")
+    assert again.exit_code == 0, again.output
+    assert [e["earlier"] for e in json.loads(file.read_bytes())["files"]] == [True, True, False]
+
+
+def test_a_video_and_a_picture_that_are_named(run: Run, day: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("anonymize", day / "b.mp4", day / "a.png", "-o", out, "--method", "fill")
+    assert done.exit_code == 0, done.output
+    assert "a voice identifies" in done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.mp4"]
+    wrong = run("anonymize", day / "b.mp4", day / "a.png", "-o", tmp_path / "x.mp4")
+    assert wrong.exit_code == 2
+    assert "must be a folder" in wrong.stderr
+
+
+def test_patterns_choose_files_of_folders(run: Run, day: Path, tmp_path: Path) -> None:
+    def made(name: str, *options: str) -> list[str]:
+        done = run("anonymize", day, "-o", tmp_path / name, "--method", "fill", "-q", *options)
+        assert done.exit_code == 0, done.output
+        return sorted(path.name for path in (tmp_path / name).iterdir())
+
+    assert made("one", "--only", "*.png") == ["a.png"]
+    assert made("two", "--except", "A*") == ["b.mp4"]
+    assert made("three", "--only", "*.png", "--only", "b.*") == ["a.png", "b.mp4"]
+    none = run("anonymize", day, "-o", tmp_path / "no", "--method", "fill", "--only", "*.gif")
+    assert none.exit_code == 2
+    assert "there is no picture and no video" in none.stderr
+    idle = run(
+        *("anonymize", day, "-o", tmp_path / "no", "--method", "fill"),
+        *("--only", "*.png", "--audio", "drop"),
+    )
+    assert idle.exit_code == 2
+    assert "--audio is for videos" in idle.stderr
+
+
+def test_the_videos_of_a_folder_are_sealed_as_its_pictures_are(
+    run: Run, day: Path, tmp_path: Path, bundle: Path
+) -> None:
+    assert run("keygen", tmp_path / "key", "--no-passphrase").exit_code == 0
+    out = tmp_path / "out"
+    done = run(
+        *("anonymize", day, "-o", out, "--bundle", bundle, "--seal", tmp_path / "key.pub"),
+        *("--faces", "scene", "--seal-kind", "crop", "--json"),
+    )
+    entry = json.loads(done.stdout)["files"][1]
+    assert entry["target"] == str(out / "b.mp4")
+    assert Path(entry["seal"]).is_file()
+    assert Path(entry["seal"]).parent == out
+
+
+def test_videos_are_no_aligned_faces(run: Run, day: Path, tmp_path: Path, bundle: Path) -> None:
+    done = run(
+        *("anonymize", day, "-o", tmp_path / "out", "--bundle", bundle),
+        *("--faces", "aligned", "--json"),
+    )
+    assert done.exit_code == 1
+    entry = json.loads(done.stdout)["files"][1]
+    assert entry["status"] == "refused"
+    assert "--faces scene" in entry["reason"]
+    assert not (tmp_path / "out" / "b.mp4").exists()

@@ -1,8 +1,7 @@
 """Each published detector's outputs, made by hand for a known face, which must come out again.
 
-The graphs are the form of the real files, which are not available here; the formulas are checked
-the other way round, from a face to the numbers that stand for it. OpenCV 5.0's own FaceDetectorYN
-gives the same face for the YuNet graph.
+The graphs are the form of the real files; the formulas are checked the other way round, from a face
+to the numbers that stand for it. The published code's own results: test_published_decoders.py.
 """
 
 from __future__ import annotations

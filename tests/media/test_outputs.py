@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lreorg_fast.errors import ConfigError, OutputError
-from lreorg_fast.media import OutputPlan, plan_outputs
+from lreorg_fast.media import OutputPlan, Wanted, plan_outputs
 from lreorg_fast.media.outputs import natural_key
 
 
@@ -270,3 +270,47 @@ def test_long_and_strange_names_stay_writable(
 def test_numbers_in_names_count_as_numbers(numbers: list[int]) -> None:
     names = [f"frame{number}.png" for number in numbers]
     assert sorted(names, key=natural_key) == [f"frame{number}.png" for number in sorted(numbers)]
+
+
+VIDEO = b"\x00\x00\x00\x18ftypisom" + bytes(200)
+
+
+def test_what_phones_write_is_known_by_its_content(tmp_path: Path) -> None:
+    contents = {
+        "a.mp4": VIDEO,
+        "b.jpg": VIDEO,
+        "c": b"\x1a\x45\xdf\xa3" + bytes(100),
+        "d.heic": b"\x00\x00\x00\x18ftypheic" + bytes(100),
+        "e.m4a": b"\x00\x00\x00\x18ftypM4A " + bytes(100),
+        "f.ogg": b"OggS" + bytes(24) + b"OpusHead" + bytes(50),
+        "g.ogv": b"OggS" + bytes(24) + b"\x80theora" + bytes(50),
+    }
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    plan = plan_outputs([folder], tmp_path / "out")
+    assert [(source.name, target.name) for source, target in plan] == [
+        ("a.mp4", "a.mp4"), ("b.jpg", "b.mp4"), ("c", "c.mkv"), ("g.ogv", "g.mkv"),
+    ]  # fmt: skip
+    assert {path.name for path in plan.videos} == {"a.mp4", "b.jpg", "c", "g.ogv"}
+    assert [(s.path.name, s.failure) for s in plan.skipped] == [
+        ("d.heic", True), ("e.m4a", False), ("f.ogg", False),
+    ]  # fmt: skip
+
+
+def test_patterns_leave_files_out(tmp_path: Path) -> None:
+    names = ["a.png", "b.JPG", "day1/c.png", "day1/d.jpg", "day2/[x].png"]
+    touch(*(tmp_path / "in" / name for name in names))
+
+    def done(*patterns: tuple[str, ...]) -> list[str]:
+        plan = plan_outputs([tmp_path / "in"], tmp_path / "out", wanted=Wanted(*patterns))
+        assert len(plan) + len(plan.skipped) == len(names)
+        assert not any(skipped.failure for skipped in plan.skipped)
+        return [str(source.relative_to(tmp_path / "in")) for source, _ in plan]
+
+    assert done() == names
+    assert done(("*.jpg",)) == ["b.JPG", "day1/d.jpg"]
+    assert done((), ("*.jpg", "day2/*")) == ["a.png", "day1/c.png"]
+    assert done(("day1/*",), ("c.*",)) == ["day1/d.jpg"]
+    assert done(("[[]x].png",)) == ["day2/[x].png"]
