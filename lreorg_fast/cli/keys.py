@@ -76,7 +76,7 @@ def keygen(name: Path, no_passphrase: bool) -> None:
     help="The bundle that made the output; for the kind feature.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier restored file.")
-@click.option("-q", "--quiet", is_flag=True, help="Of videos: print no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor result.")
 def restore(
     output: Path,
     key_file: Path,
@@ -127,7 +127,8 @@ def restore(
     else:
         picture, kind = restore_file(output, key, network, seal_file)
         write_image(path, picture, force)
-    print_line(f"{KINDS[kind]}: {path}")
+    if not quiet:
+        print_line(f"{KINDS[kind]}: {path}")
 
 
 @click.command(short_help="Make, list or shorten a file of people's pseudonym keys.")

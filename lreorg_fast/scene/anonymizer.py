@@ -101,17 +101,7 @@ class SceneAnonymizer:
             ImageError, LReorgError: as :meth:`detect`.
             ConfigError: another number of tracks than of faces.
         """
-        return self.replace_found(picture, self.detect(picture), tracks)
-
-    def replace_found(
-        self, picture: Image, found: Sequence[Detection], tracks: Sequence[str] | None = None
-    ) -> SceneResult:
-        """As :meth:`__call__`, with what :meth:`detect` found before.
-
-        Raises:
-            ImageError: as :meth:`detect`.
-            ConfigError: another number of tracks than of faces.
-        """
+        found = self.detect(picture)
         if tracks is not None and len(tracks) != len(found):
             raise ConfigError(f"there are {len(tracks)} tracks for {len(found)} faces")
         names = tracks or [f"face-{next(self._numbers)}" for _ in found]
