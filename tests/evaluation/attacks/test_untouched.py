@@ -126,6 +126,8 @@ def test_an_attribute_that_shows_is_inferred() -> None:
     found = inference(target, training, labels, colours, "colours")
     assert found[0].where == {"attribute": "red"}
     assert share(found) > 0.95
+    (entry,) = inference(target, training, labels, colours, "colours", convention="fields")
+    assert entry.where == {"attribute": "red", "convention": "fields"}
 
 
 def test_an_attribute_that_is_gone_is_guessed() -> None:
