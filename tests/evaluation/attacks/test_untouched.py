@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ from toy_pictures import (
 from lreorg_fast.audit import AuditReport, AuditSettings, Finding
 from lreorg_fast.demo.figures import draw_people
 from lreorg_fast.demo.judge import Judge
-from lreorg_fast.errors import ConfigError
+from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.evaluation.attacks import Target, TrainingSet
 from lreorg_fast.evaluation.attacks.audited import audited
 from lreorg_fast.evaluation.attacks.inference import balanced_figure, inference
@@ -232,3 +233,18 @@ def test_bounds_of_the_audit_become_figures(
     assert refuted.figure is not None
     assert refuted.figure.note.startswith("REFUTED")
     assert "infinite" in str(infinite.reason)
+
+
+MISSING = "lreorg_fast\\[evaluate\\]"
+
+
+def test_inference_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(MissingExtra, match=MISSING):
+        inference(*tinted(same, 60, 2, 5), colours, "colours")
+
+
+def test_a_discriminant_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    with pytest.raises(MissingExtra, match=MISSING):
+        outside_of_face(attacked(same), learnt(same))
