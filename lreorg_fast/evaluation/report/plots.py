@@ -137,7 +137,7 @@ def _cluster_plot(method: str, groups: Sequence[str], sets: Sequence[Clusters]) 
     missing = tuple(
         f"{clusters.title}: {clusters.missing}" for clusters in sets if clusters.missing
     )
-    caption = f"{method[:1].upper()}{method[1:]}."
+    caption = f"Drawn by {method}."
     return Plot(caption, drawings, keys if drawings else (), missing)
 
 

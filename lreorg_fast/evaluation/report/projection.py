@@ -16,7 +16,7 @@ MOST_GROUPS = 8  # as many colours as can be told apart
 MOST_POINTS = 1000  # 1,000 marks are about 150 kB of SVG; t-SNE of them takes seconds
 _FEWEST = 5
 DESCRIPTIONS = {
-    "tsne": "t-SNE: who lies together is alike, distances between clusters mean nothing",
+    "tsne": "t-SNE, where neighbours are alike and distances between clusters mean nothing",
     "pca": "the two principal components",
 }
 
