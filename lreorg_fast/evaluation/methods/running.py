@@ -23,7 +23,7 @@ from lreorg_fast.faces.detection import Detector
 from lreorg_fast.log import logger
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.scene import METHODS as SCENE_METHODS
-from lreorg_fast.scene import SceneAnonymizer, SceneFace, SceneSettings
+from lreorg_fast.scene import KnownFace, SceneAnonymizer, SceneFace, SceneSettings
 from lreorg_fast.settings import Settings
 
 if TYPE_CHECKING:
@@ -248,15 +248,14 @@ class Scenes(Method):
         if not found:
             return NO_FACE
         main = max(range(len(found)), key=lambda i: found[i].size)
-        if track is None:
-            result = self._scene.replace_found(picture, found)
-        else:
-            names = [self._tracks.passing() for _ in found]
+        names = [self._tracks.passing() for _ in found]
+        if track is not None:
             names[main] = self._tracks.own(track)
-            try:
-                result = self._scene.replace_found(picture, found, names)
-            finally:
-                self._forget(name for i, name in enumerate(names) if i != main)
+        known = [KnownFace(face, name) for face, name in zip(found, names, strict=True)]
+        try:
+            result = self._scene.replace(picture, known)
+        finally:
+            self._forget(name for i, name in enumerate(names) if i != main or track is None)
         face: SceneFace = result.faces[main]
         image: Picture = result.image
         return image if face.reason is None else face.reason
