@@ -274,8 +274,9 @@ class _Collected:
         attributes = None
         if self._judges.attributes is not None:
             width = len(self._judges.attributes.names)
-            table = self._tables.get(_ATTRIBUTES, np.zeros((self._count, width)))
-            attributes = np.nan_to_num(table) > 0
+            table = self._tables.get(_ATTRIBUTES)
+            none = np.zeros((self._count, width), dtype=bool)
+            attributes = none if table is None else np.nan_to_num(table) > 0
         statistics = {
             net.convention: (s.mean, s.covariance, s.n)
             for net in self._judges.features
