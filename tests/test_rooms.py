@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "batch": MIDDLE | {"pipeline", "result", "scene", "sealing", "settings", "verification"},
     "video": MIDDLE | {"pipeline", "scene", "batch", "verification"},
     "training": MIDDLE,
-    "evaluation": MIDDLE,
+    "evaluation": MIDDLE | {"pipeline", "result", "settings", "scene", "video", "audit"},
     "export": MIDDLE | {"verification"},
     "audit": MIDDLE | {"demo", "pipeline"},
 }
