@@ -14,11 +14,11 @@ from lreorg_fast.evaluation.figures import (
     share_figure,
     wilson_interval,
 )
+from lreorg_fast.evaluation.frechet import frechet_distance, frechet_figure
 from lreorg_fast.evaluation.metrics import (
     AttributePreservation,
     attribute_preservation,
     cosine_similarity,
-    frechet_distance,
     protection_success_rate,
     rank_first_rate,
     rank_last_rate,
@@ -36,6 +36,7 @@ __all__ = [
     "bootstrap_interval",
     "cosine_similarity",
     "frechet_distance",
+    "frechet_figure",
     "inception_statistics",
     "mean_figure",
     "prepare_pictures",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.evaluation.figures import Floats, finite
-from lreorg_fast.evaluation.metrics import frechet_distance
+from lreorg_fast.evaluation.frechet import frechet_distance
 
 if TYPE_CHECKING:
     from torch import Tensor

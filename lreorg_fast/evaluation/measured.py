@@ -99,6 +99,18 @@ METRICS: Mapping[str, Metric] = {
         "Mean distance of the detector's landmarks to the original's, in eye distances.",
         percent=False,
     ),
+    "pose_error": Metric(
+        "pose error",
+        "lower",
+        "Mean difference of the head's angles in degrees, estimated from five landmarks.",
+        percent=False,
+    ),
+    "gaze_error": Metric(
+        "gaze error",
+        "lower",
+        "Mean difference of the direction of gaze in degrees.",
+        percent=False,
+    ),
     "diversity": Metric(
         "diversity",
         "higher",

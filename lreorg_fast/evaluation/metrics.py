@@ -26,37 +26,6 @@ from lreorg_fast.evaluation.figures import (
 MIN_ACCEPTED_IMPOSTORS = 10
 
 
-def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: ArrayLike) -> float:
-    """Squared Frechet distance of two Gaussians (Dowson and Landau 1982; FID, Heusel et al. 2017).
-
-    ``|mu1 - mu2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2))``. With covariance = L L^T the last
-    trace is the sum of the singular values of ``L1^T L2``: no square root of a nearly singular
-    product is taken, which is where implementations differ on few samples.
-
-    Args:
-        mu1, mu2: (d,) means.
-        cov1, cov2: (d, d) symmetric positive semi-definite covariances (np.cov, n - 1).
-
-    Returns:
-        The distance, at least 0.
-
-    Raises:
-        ConfigError: shapes that do not fit, NaN or infinity, or a matrix that is not a covariance.
-    """
-    mean1, mean2 = finite("mu1", mu1, axes=1), finite("mu2", mu2, axes=1)
-    sigma1, sigma2 = finite("cov1", cov1, axes=2), finite("cov2", cov2, axes=2)
-    d = len(mean1)
-    if mean2.shape != (d,) or sigma1.shape != (d, d) or sigma2.shape != (d, d):
-        raise ConfigError(
-            f"mu1 {mean1.shape}, cov1 {sigma1.shape}, mu2 {mean2.shape}, cov2 {sigma2.shape} do "
-            "not belong together; give (d,), (d, d), (d,), (d, d)"
-        )
-    cross = _factor("cov1", sigma1).T @ _factor("cov2", sigma2)
-    overlap = float(np.linalg.svd(cross, compute_uv=False).sum()) if cross.size else 0.0
-    offset = float(((mean1 - mean2) ** 2).sum())
-    return max(0.0, offset + float(np.trace(sigma1) + np.trace(sigma2)) - 2 * overlap)
-
-
 def cosine_similarity(first: ArrayLike, second: ArrayLike) -> Floats:
     """All cosines between rows: (n, d) and (m, d) -> (n, m) in [-1, 1].
 
@@ -156,6 +125,46 @@ def protection_success_rate(
     return share_figure(scores <= threshold, people, confidence, note)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where the original stands in a gallery, for each of n faces.
+
+    Attributes:
+        above: (n,) how many of the gallery are more similar.
+        ties: (n,) how many are equally similar, the original included.
+        size: of the gallery.
+    """
+
+    above: Floats
+    ties: Floats
+    size: int
+
+    def within(self, k: int) -> Floats:
+        """(n,) probability that it is among the first ``k`` when ties are broken by lot."""
+        return np.asarray(np.clip((k - self.above) / self.ties, 0.0, 1.0))
+
+    def last(self) -> Floats:
+        """(n,) probability that it is the very last when ties are broken by lot."""
+        return np.where(self.above + self.ties == self.size, 1 / self.ties, 0.0)
+
+
+def standing(similarities: ArrayLike, original: ArrayLike) -> Standing:
+    """Counts behind all ranks; arguments and errors as :func:`rank_of_original`."""
+    scores = finite("similarities", similarities, axes=2)
+    columns = np.asarray(original)
+    n, size = scores.shape
+    if columns.shape != (n,) or columns.dtype.kind not in "iu":
+        raise ConfigError(
+            f"original must be ({n},) integers and is {columns.shape} {columns.dtype}"
+        )
+    if ((columns < 0) | (columns >= size)).any():
+        raise ConfigError(f"original names columns outside the gallery of {size}")
+    own = scores[np.arange(n), columns][:, None]
+    above = (scores > own).sum(axis=1).astype(np.float64)
+    ties = (scores == own).sum(axis=1).astype(np.float64)
+    return Standing(above, ties, size)
+
+
 def rank_of_original(similarities: ArrayLike, original: ArrayLike) -> Floats:
     """Where the original stands in a gallery sorted by similarity to the anonymized face.
 
@@ -169,8 +178,8 @@ def rank_of_original(similarities: ArrayLike, original: ArrayLike) -> Floats:
     Raises:
         ConfigError: shapes that do not fit or columns that do not exist.
     """
-    above, ties, _ = _standing(similarities, original)
-    return above + (ties + 1) / 2
+    found = standing(similarities, original)
+    return found.above + (found.ties + 1) / 2
 
 
 def rank_first_rate(
@@ -183,9 +192,9 @@ def rank_first_rate(
 
     Ties are broken by lot. Arguments as :func:`rank_of_original`; chance is 1 / g.
     """
-    above, ties, size = _standing(similarities, original)
-    note = f"most similar of {size}; chance {1 / size:.4g}"
-    return share_figure(np.where(above == 0, 1 / ties, 0.0), subjects, confidence, note)
+    found = standing(similarities, original)
+    note = f"most similar of {found.size}; chance {1 / found.size:.4g}"
+    return share_figure(found.within(1), subjects, confidence, note)
 
 
 def rank_last_rate(
@@ -199,10 +208,9 @@ def rank_last_rate(
     A network rewarded for dissimilarity draws the opposite face and gives the original away; a
     rate above chance shows it. Arguments as :func:`rank_of_original`; chance is 1 / g.
     """
-    above, ties, size = _standing(similarities, original)
-    note = f"least similar of {size}; chance {1 / size:.4g}"
-    last = above + ties == size
-    return share_figure(np.where(last, 1 / ties, 0.0), subjects, confidence, note)
+    found = standing(similarities, original)
+    note = f"least similar of {found.size}; chance {1 / found.size:.4g}"
+    return share_figure(found.last(), subjects, confidence, note)
 
 
 def similarity_gap(
@@ -268,41 +276,11 @@ def attribute_preservation(
     return AttributePreservation(figures, mean)
 
 
-def _factor(name: str, covariance: Floats) -> Floats:
-    """L (d, r) with L L^T = covariance, r its numerical rank."""
-    size = float(np.abs(covariance).max())
-    if float(np.abs(covariance - covariance.T).max()) > 1e-8 * size:
-        raise ConfigError(f"{name} is not symmetric; give a covariance matrix")
-    values, vectors = np.linalg.eigh(covariance)
-    noise = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
-    if values[0] < -1e6 * noise - np.finfo(np.float64).tiny:
-        raise ConfigError(f"{name} has the negative eigenvalue {values[0]:.3g}; give a covariance")
-    kept = values > noise
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
-
-
 def _unit_rows(name: str, rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if (lengths == 0).any():
         raise ConfigError(f"{name} holds an embedding of length 0; remove the failed picture")
     return np.asarray(rows / lengths)
-
-
-def _standing(similarities: ArrayLike, original: ArrayLike) -> tuple[Floats, Floats, int]:
-    """How many of the gallery lie above the original, how many level with it (itself included)."""
-    scores = finite("similarities", similarities, axes=2)
-    columns = np.asarray(original)
-    n, size = scores.shape
-    if columns.shape != (n,) or columns.dtype.kind not in "iu":
-        raise ConfigError(
-            f"original must be ({n},) integers and is {columns.shape} {columns.dtype}"
-        )
-    if ((columns < 0) | (columns >= size)).any():
-        raise ConfigError(f"original names columns outside the gallery of {size}")
-    own = scores[np.arange(n), columns][:, None]
-    above = (scores > own).sum(axis=1).astype(np.float64)
-    ties = (scores == own).sum(axis=1).astype(np.float64)
-    return above, ties, size
 
 
 def _labels(name: str, labels: ArrayLike) -> NDArray[np.int64]:
