@@ -7,7 +7,6 @@ are private (their samples are pictures of people) and not trusted when they are
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,19 +43,17 @@ class Finished:
 
 
 class FinishedMethods:
-    """What is kept in a folder; None keeps nothing.
+    """What is kept in a folder.
 
     Args:
         folder: a private one, of :class:`lreorg_fast.evaluation.answers.Answers`.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, *key: str) -> Finished | None:
-        """What was kept under ``key``; None if there is nothing or it is damaged."""
-        if self._folder is None:
-            return None
+    def get(self, key: str) -> Finished | None:
+        """What was kept under ``key`` (hex digits); None if there is nothing or it is damaged."""
         path = self._path(key)
         try:
             return _read(parse_json(read_bounded(path, _MOST_BYTES)))
@@ -66,22 +63,18 @@ class FinishedMethods:
             once(f"damaged {path}", "a finished method in the cache is damaged; it is done again")
             return None
 
-    def put(self, finished: Finished, *key: str) -> None:
+    def put(self, key: str, finished: Finished) -> None:
         """Keep it.
 
         Raises:
             OutputError: it cannot be written.
         """
-        if self._folder is None:
-            return
         content = json.dumps(_written(finished), allow_nan=False)
         with atomic_file(self._path(key), overwrite=True, private=True) as stream:
             stream.write(content.encode())
 
-    def _path(self, key: Sequence[str]) -> Path:
-        assert self._folder is not None
-        text = json.dumps(key).encode("utf-8", "surrogatepass")
-        return self._folder / f"{hashlib.sha256(text).hexdigest()}{_SUFFIX}"
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{_SUFFIX}"
 
 
 def remove_finished(folder: Path) -> None:

@@ -50,8 +50,14 @@ Asked = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One judge, asked about pictures; the answer is a row of numbers for each."""
+class Question:
+    """One judge, asked about pictures; the answer is a row of numbers for each.
+
+    Attributes:
+        name: different for each question to the same judges.
+        fingerprint: of the judge.
+        ask: (n, D) of n pictures.
+    """
 
     name: str
     fingerprint: str
@@ -128,21 +134,19 @@ class Observer:
 
     def _answered(self, pictures: Pictures) -> Iterator[_Job]:
         """Jobs in order, finished: every judge has answered about every picture in them."""
-        questions = {question.name: question for question in _questions(self.judges)}
-        if not questions:
+        asked = {question.name: question for question in questions(self.judges)}
+        if not asked:
             raise ConfigError("nobody looks at the pictures: there is no judge at all")
-        jobs = (self._begin(block) for block in self._blocks(pictures, questions))
+        jobs = (self._begin(block, asked) for block in self._blocks(pictures, asked))
         for job in _ahead(jobs, 2 * self._workers if self._workers > 1 else 0):
-            self._finish(job, questions)
+            self._finish(job, asked)
             yield job
 
-    def _blocks(
-        self, pictures: Pictures, questions: Mapping[str, _Question]
-    ) -> Iterator[list[_Entry]]:
+    def _blocks(self, pictures: Pictures, asked: Mapping[str, Question]) -> Iterator[list[_Entry]]:
         block: list[_Entry] = []
         pixels = 0
         for index in range(len(pictures)):
-            entry = self._look_up(pictures, index, questions)
+            entry = self._look_up(pictures, index, asked)
             size = 0 if entry.picture is None else entry.picture.size // 3
             if block and (len(block) == self._block or pixels + size > _MOST_PIXELS):
                 yield block
@@ -151,35 +155,31 @@ class Observer:
             pixels += size
         yield block
 
-    def _look_up(
-        self, pictures: Pictures, index: int, questions: Mapping[str, _Question]
-    ) -> _Entry:
+    def _look_up(self, pictures: Pictures, index: int, questions: Mapping[str, Question]) -> _Entry:
         if self._answers is None:
             return _Entry(index, "", pictures.picture(index))
         fingerprint = pictures.fingerprint(index)
         rows: Rows = {}
-        for name, question in questions.items():
+        for name, question in asked.items():
             answer = self._answers.get(question.fingerprint, fingerprint)
             if answer is not None:
                 rows[name] = answer
-        if len(rows) == len(questions):  # nobody has to look at it again
+        if len(rows) == len(asked):  # nobody has to look at it again
             return _Entry(index, fingerprint, None, rows)
         picture = pictures.picture(index)
         return _Entry(index, fingerprint, picture, {} if picture is None else rows)
 
-    def _begin(self, block: list[_Entry]) -> _Job:
+    def _begin(self, block: list[_Entry], asked: Mapping[str, Question]) -> _Job:
         """Start asking what is not known; pictures are let go of as soon as that is done."""
         shown = [entry for entry in block if entry.picture is not None]
-        names = [question.name for question in _questions(self.judges)]
         wanted = {
-            name: [i for i, entry in enumerate(shown) if name not in entry.rows] for name in names
+            name: [i for i, entry in enumerate(shown) if name not in entry.rows] for name in asked
         }
-        asked = self._submit(
-            [entry.picture for entry in shown if entry.picture is not None], wanted
-        )
+        pictures = [entry.picture for entry in shown if entry.picture is not None]
+        answers = self._submit(pictures, wanted)
         for entry in shown:
             entry.picture = None
-        return _Job(block, shown, wanted, asked)
+        return _Job(block, shown, wanted, answers)
 
     def _submit(
         self, pictures: list[Picture], wanted: Mapping[str, Sequence[int]]
@@ -199,14 +199,14 @@ class Observer:
             )
         return self._pool.submit(_ask_in_worker, pictures, wanted)
 
-    def _finish(self, job: _Job, questions: Mapping[str, _Question]) -> None:
-        for name, answers in _result(job.asked).items():
+    def _finish(self, job: _Job, asked: Mapping[str, Question]) -> None:
+        for name, answers in _result(job.answers).items():
             entries = [job.shown[i] for i in job.wanted[name]]
             for entry, answer in zip(entries, answers, strict=True):
                 entry.rows[name] = answer
             if self._answers is not None and entries:
                 new = {entry.fingerprint: entry.rows[name] for entry in entries}
-                self._answers.put(questions[name].fingerprint, new)
+                self._answers.put(asked[name].fingerprint, new)
 
 
 @dataclass
@@ -226,7 +226,7 @@ class _Job:
     block: list[_Entry]
     shown: list[_Entry]
     wanted: Mapping[str, Sequence[int]]
-    asked: Future[Asked]
+    answers: Future[Asked]
 
 
 class _Collected:
@@ -313,17 +313,17 @@ def _feature_name(net: FeatureNet) -> str:
     return f"features {net.metric} {net.convention}"
 
 
-def _questions(judges: Judges) -> Iterator[_Question]:
+def questions(judges: Judges) -> Iterator[Question]:
     """What is asked of whom; every answer is a row of numbers per picture."""
     for recognizer in judges.recognizers:
-        yield _Question(_recognizer_name(recognizer.name), recognizer.fingerprint, recognizer.embed)
+        yield Question(_recognizer_name(recognizer.name), recognizer.fingerprint, recognizer.embed)
     reader, finder = judges.attributes, judges.finder
     if reader is not None:
-        yield _Question(_ATTRIBUTES, reader.fingerprint, reader.read)
+        yield Question(_ATTRIBUTES, reader.fingerprint, reader.read)
     if finder is not None:
-        yield _Question(_FINDER, finder.fingerprint, partial(_find, finder))
+        yield Question(_FINDER, finder.fingerprint, partial(_find, finder))
     for net in judges.features:
-        yield _Question(_feature_name(net), net.fingerprint, net.features)
+        yield Question(_feature_name(net), net.fingerprint, net.features)
 
 
 def _find(finder: FaceFinder, pictures: Sequence[Picture]) -> NDArray[Any]:
@@ -338,7 +338,7 @@ def _find(finder: FaceFinder, pictures: Sequence[Picture]) -> NDArray[Any]:
 def _ask(judges: Judges, pictures: list[Picture], wanted: Mapping[str, Sequence[int]]) -> Asked:
     """Rows (len(wanted[name]), D) float32 by question."""
     answers: Asked = {}
-    for question in _questions(judges):
+    for question in questions(judges):
         shown = [pictures[i] for i in wanted[question.name]]
         if shown:
             rows = np.asarray(question.ask(shown), dtype=np.float32)
@@ -369,9 +369,9 @@ def _ask_in_worker(pictures: list[Picture], wanted: Mapping[str, Sequence[int]])
     return _ask(_worker_judges, pictures, wanted)
 
 
-def _result(asked: Future[Asked]) -> Asked:
+def _result(answers: Future[Asked]) -> Asked:
     try:
-        return asked.result()
+        return answers.result()
     except BrokenProcessPool as error:
         raise LReorgError(
             "a worker process was killed, perhaps because memory ran out; what was measured is "
