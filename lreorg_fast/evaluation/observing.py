@@ -155,7 +155,7 @@ class Observer:
             pixels += size
         yield block
 
-    def _look_up(self, pictures: Pictures, index: int, questions: Mapping[str, Question]) -> _Entry:
+    def _look_up(self, pictures: Pictures, index: int, asked: Mapping[str, Question]) -> _Entry:
         if self._answers is None:
             return _Entry(index, "", pictures.picture(index))
         fingerprint = pictures.fingerprint(index)
