@@ -1,0 +1,8 @@
+"""The report of an evaluation: one page, Markdown and JSON (docs/evaluation_report.md)."""
+
+from __future__ import annotations
+
+from lreorg_fast.evaluation.report.projection import FeatureSet
+from lreorg_fast.evaluation.report.writing import write_report
+
+__all__ = ["FeatureSet", "write_report"]
