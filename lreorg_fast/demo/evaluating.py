@@ -30,6 +30,14 @@ from lreorg_fast.models.pixels import to_tensor
 from lreorg_fast.weights.bundle import Bundle, open_bundle
 from lreorg_fast.weights.parts import load_part
 
+# Methods that can be told apart on avatars, in the order of the paper's tables.
+DEMO_METHODS: tuple[str, ...] = (
+    *("original", "blur", "blur-strong", "pixelate", "fill"),
+    *("laplace", "k-anonymity", "paper-window", "lreorg", "lreorg-not-recovered"),
+    *(f"lreorg+{name}" for name in DEFAULT_KEEP),
+    *(f"lreorg+{name}-not-recovered" for name in DEFAULT_KEEP),
+    *(f"hide-{name}" for name in DEFAULT_KEEP),
+)
 RECOGNIZERS = "identity:evaluation"  # and all parts whose name begins so
 _CHUNK = 64
 _KEPT_CHUNKS = 4
