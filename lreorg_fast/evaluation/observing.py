@@ -63,6 +63,11 @@ class Question:
     fingerprint: str
     ask: Ask
 
+    @property
+    def key(self) -> str:
+        """Under which answers are kept: one network may answer several questions."""
+        return f"{self.name}\n{self.fingerprint}"
+
 
 class Observer:
     """Judges, with the cache and the processes that they work in; a context manager.
@@ -161,7 +166,7 @@ class Observer:
         fingerprint = pictures.fingerprint(index)
         rows: Rows = {}
         for name, question in asked.items():
-            answer = self._answers.get(question.fingerprint, fingerprint)
+            answer = self._answers.get(question.key, fingerprint)
             if answer is not None:
                 rows[name] = answer
         if len(rows) == len(asked):  # nobody has to look at it again
@@ -206,7 +211,7 @@ class Observer:
                 entry.rows[name] = answer
             if self._answers is not None and entries:
                 new = {entry.fingerprint: entry.rows[name] for entry in entries}
-                self._answers.put(asked[name].fingerprint, new)
+                self._answers.put(asked[name].key, new)
 
 
 @dataclass

@@ -244,7 +244,7 @@ class _Run:
                 collection.subjects.tolist(),
                 {name: labels.tolist() for name, labels in collection.attributes.items()},
                 {name: list(labels) for name, labels in collection.groups.items()},
-                [question.fingerprint for question in questions(judges)],
+                [question.key for question in questions(judges)],
                 dict(judges.missing),
             ]
         )

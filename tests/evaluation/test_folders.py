@@ -67,7 +67,7 @@ def test_pictures_without_folders_are_of_one_person_each(
 
 def test_folders_beside_pictures_are_refused(originals: Path) -> None:
     save(originals / "stray.png")
-    with pytest.raises(ConfigError, match="'stray.png' and 0 more pictures beside"):
+    with pytest.raises(ConfigError, match=r"'stray.png' and 0 more pictures beside"):
         open_collection(originals)
 
 
@@ -113,8 +113,10 @@ def test_missing_outputs_count_as_not_released_when_allowed(
     found = open_outputs(open_collection(originals), where, allow_missing=True)
     assert shade(found.picture(0)) == 100
     assert [found.picture(i) for i in (1, 2, 3)] == [None, None, None]
-    assert found.unreadable == 1 and "not released" in caplog.text
-    assert found.fingerprint(2) == "none" and len(found.fingerprint(0)) == 64
+    assert found.unreadable == 1
+    assert "not released" in caplog.text
+    assert found.fingerprint(2) == "none"
+    assert len(found.fingerprint(0)) == 64
 
 
 def test_an_unreadable_output_is_an_error_that_names_it(originals: Path, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_nothing_paired_is_refused_even_when_missing_is_allowed(
     originals: Path, tmp_path: Path
 ) -> None:
     where = outputs(tmp_path, "x/1.png")
-    with pytest.raises(ConfigError, match="no file of .* has the name of an original"):
+    with pytest.raises(ConfigError, match=r"no file of .* has the name of an original"):
         open_outputs(open_collection(originals), where, allow_missing=True)
 
 
@@ -142,13 +144,13 @@ def test_suffixes_decide_between_originals_of_one_stem(tmp_path: Path) -> None:
     assert [shade(found.picture(i)) for i in range(3)] == [101, 100, 102]
     (same / "p" / "a.png").rename(same / "p" / "a.webp")
     (same / "p" / "a.bmp").unlink()
-    with pytest.raises(ConfigError, match="'p/a.webp' belongs to 'p/a.bmp' or to 'p/a.png'"):
+    with pytest.raises(ConfigError, match=r"'p/a.webp' belongs to 'p/a.bmp' or to 'p/a.png'"):
         open_outputs(open_collection(tmp_path / "in"), same)
 
 
 def test_two_outputs_for_one_original_are_refused(originals: Path, tmp_path: Path) -> None:
     where = outputs(tmp_path, "ann/1.jpg", "ann/1.webp", "ann/2.png", "bob/9.png", "bob/10.png")
-    with pytest.raises(ConfigError, match="2 outputs for 'ann/1.png'"):
+    with pytest.raises(ConfigError, match=r"2 outputs for 'ann/1.png'"):
         open_outputs(open_collection(originals), where)
 
 
@@ -176,7 +178,8 @@ def test_links_are_not_followed_and_other_files_are_counted(
         "symbolic links, which are not followed": 2,
         "not named as a picture": 3,
     }
-    assert "secret" not in caplog.text and "ann" not in caplog.text
+    assert "secret" not in caplog.text
+    assert "ann" not in caplog.text
 
 
 def test_a_folder_itself_may_be_a_link(originals: Path, tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_a_folder_itself_may_be_a_link(originals: Path, tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="cannot list the folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"cannot list the folder .*nowhere"):
         open_collection(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="cannot list"):
         open_collection("a\0b")
@@ -262,10 +265,11 @@ def test_a_table_that_does_not_fit_the_folder(tmp_path: Path) -> None:
         save(tmp_path / "in" / name)
     table = tmp_path / "people.csv"
     table.write_text("name,person\na.png,ann\nz.png,bob\n")
-    with pytest.raises(ConfigError, match="1 rows without .*'z.png'.*1 pictures .*'b.png'"):
+    with pytest.raises(ConfigError, match=r"1 rows without .*'z.png'.*1 pictures .*'b.png'"):
         open_collection(tmp_path / "in", table)
     found = open_collection(tmp_path / "in", table, allow_missing=True)
-    assert list(found.names) == ["a.png"] and found.left_out["not in the table"] == 1
+    assert list(found.names) == ["a.png"]
+    assert found.left_out["not in the table"] == 1
     table.write_text("name,person\nz.png,bob\n")
     with pytest.raises(ConfigError, match="lists none of the pictures"):
         open_collection(tmp_path / "in", table, allow_missing=True)
