@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from lreorg_fast.models import FidInception
     from lreorg_fast.weights.clip import Clip
+    from lreorg_fast.weights.identity import IdentityNet
 
 RECOGNIZER_SIZE = 112
 # Where ArcFace's training put five points in its 112 pixels (deepinsight/insightface,
@@ -157,7 +158,7 @@ class AlignedRecognizer:
     """A :class:`Recognizer` that sees each picture's largest face as ArcFace aligns it.
 
     Args:
-        net: ``(N, 3, 112, 112)`` RGB in [-1, 1] -> ``(N, D)``.
+        net: from :func:`lreorg_fast.weights.load_identity`.
         faces: finds them.
         name, description: for the report.
         fingerprint: of the weights.
@@ -165,7 +166,7 @@ class AlignedRecognizer:
 
     def __init__(
         self,
-        net: Callable[[Tensor], Tensor],
+        net: IdentityNet,
         faces: DetectedFaces,
         name: str,
         description: str,
@@ -175,7 +176,8 @@ class AlignedRecognizer:
         self._net, self._faces, self._device = net, faces, device
         self.name, self.description = name, description
         self.fingerprint = _digest("recognizer", fingerprint, faces.fingerprint)
-        blank = np.zeros((RECOGNIZER_SIZE, RECOGNIZER_SIZE, 3), dtype=np.uint8)
+        self._size = net.config.input_size
+        blank = np.zeros((self._size, self._size, 3), dtype=np.uint8)
         self._dim = _in_chunks(self._embedded, [blank]).shape[1]
 
     def embed(self, pictures: Sequence[Picture]) -> Floats:
@@ -190,7 +192,7 @@ class AlignedRecognizer:
 
     def _crop(self, picture: Picture) -> Picture | None:
         face = self._faces.face(picture)
-        return None if face is None else arcface_crop(picture, face.landmarks)
+        return None if face is None else arcface_crop(picture, face.landmarks, self._size)
 
     def _embedded(self, crops: Sequence[Picture]) -> Tensor:
         import torch.nn.functional as F
@@ -200,8 +202,10 @@ class AlignedRecognizer:
         return F.normalize(self._net(to_tensor(crops).to(self._device)).float(), dim=1)
 
 
-def arcface_crop(picture: Picture, landmarks: Floats) -> Picture | None:
-    """The face as recognizers were trained on it, (112, 112, 3); None if the points make no face.
+def arcface_crop(
+    picture: Picture, landmarks: Floats, size: int = RECOGNIZER_SIZE
+) -> Picture | None:
+    """The face as recognizers were trained on it, or None if the points make no face.
 
     A similarity brings the five points to ArcFace's. Unlike insightface, which samples bilinearly
     and pads with black, large faces are reduced without aliasing and the border is mirrored.
@@ -209,10 +213,12 @@ def arcface_crop(picture: Picture, landmarks: Floats) -> Picture | None:
     Args:
         picture: (H, W, 3) uint8 RGB.
         landmarks: (5, 2) pixels.
+        size: side length of the result in pixels.
     """
     try:
+        # Both have a pixel's centre at whole numbers, and a picture begins half a pixel before.
         quad = fitted_square((ARCFACE_POINTS + 0.5) / RECOGNIZER_SIZE, landmarks)
-        return align_square(picture, quad - 0.5, RECOGNIZER_SIZE).image
+        return align_square(picture, quad, size).image
     except ConfigError:  # all points in one place, a face of under 2 pixels
         return None
 
