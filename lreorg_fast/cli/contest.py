@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from lreorg_fast.evaluation.methods import Method
     from lreorg_fast.evaluation.observing import MakeJudges
     from lreorg_fast.evaluation.protocol import Collection as Originals
+    from lreorg_fast.evaluation.run import MakeAttackers
 
 AVATARS, PHOTOGRAPHS = "avatars", "photographs"
 CACHE = "cache"
+_TRAINING = (120, 5)  # avatars whom attackers learn from, and pictures of each
+_TRAINING_SEED = 1_000_000
 _OF_AVATARS = ("people", "pictures", "seed")
 _OF_FOLDERS = ("identities", "judges", "allow_missing", "faces")
 _OF_PHOTOGRAPHS = ("recognizer", "clip", "inception", "detector")
@@ -55,11 +58,14 @@ class Contest:
         originals: who is on the pictures.
         contenders: in the order of the tables.
         make_judges: picklable.
+        training, make_attackers: see :func:`lreorg_fast.evaluation.run.evaluate`.
     """
 
     originals: Originals
     contenders: Sequence[Contender]
     make_judges: MakeJudges
+    training: Originals | None = None
+    make_attackers: MakeAttackers | None = None
 
 
 def make_contest(entry: Entry, given: Collection[str]) -> Contest:
@@ -80,15 +86,23 @@ def make_contest(entry: Entry, given: Collection[str]) -> Contest:
 
 def _demo(entry: Entry, given: Collection[str]) -> Contest:
     from lreorg_fast.cli.work import refuse
-    from lreorg_fast.demo.evaluating import DEMO_METHODS, AvatarCollection, avatar_judges
+    from lreorg_fast.demo.evaluating import (
+        DEMO_METHODS,
+        AvatarCollection,
+        avatar_attackers,
+        avatar_judges,
+    )
 
     if entry.folders:
         raise ConfigError(f"--demo draws its own originals; leave '{entry.folders[0]}' out")
     refuse(given, (*_OF_FOLDERS, *_OF_PHOTOGRAPHS), "with --demo")
     collection = AvatarCollection(entry.people, entry.pictures, entry.seed)
+    # Other people: seeds that no --seed reaches.
+    training = AvatarCollection(*_TRAINING, _TRAINING_SEED + entry.seed)
     names = entry.methods or DEMO_METHODS
     contenders = _methods(names, entry, "aligned", "--demo", None)
-    return Contest(collection, contenders, partial(avatar_judges, entry.bundle))
+    make_judges = partial(avatar_judges, entry.bundle)
+    return Contest(collection, contenders, make_judges, training, avatar_attackers)
 
 
 def _folders(entry: Entry, given: Collection[str]) -> Contest:
@@ -109,7 +123,12 @@ def _folders(entry: Entry, given: Collection[str]) -> Contest:
         FolderContender(collection, folder, allow_missing=entry.allow_missing) for folder in outputs
     ]
     ran = _of_folder(entry, collection)
-    return Contest(collection, [*made, *ran], _judges(entry, given))
+    attackers = None
+    if entry.judges == AVATARS:
+        from lreorg_fast.demo.evaluating import avatar_attackers
+
+        attackers = avatar_attackers
+    return Contest(collection, [*made, *ran], _judges(entry, given), make_attackers=attackers)
 
 
 def _refuse_without_method(entry: Entry, given: Collection[str]) -> None:
@@ -163,7 +182,11 @@ def _methods(
             originals=originals,
         )
 
-    return [MethodContender(made(name)) for name in names]
+    aligned = anonymizer if faces == "aligned" else None
+    return [
+        MethodContender(made(name), aligned if method_info(name).kind == "network" else None)
+        for name in names
+    ]
 
 
 def _judges(entry: Entry, given: Collection[str]) -> MakeJudges:

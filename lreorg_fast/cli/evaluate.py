@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lreorg_fast.cli.contest import Contest
     from lreorg_fast.evaluation.measured import Evaluation, MethodResult
     from lreorg_fast.evaluation.observing import Observer
-    from lreorg_fast.evaluation.run import Evaluated
+    from lreorg_fast.evaluation.run import Evaluated, EvaluationSettings
 
 _SHOWN = ("psr", "psr_closed_set", "detection", "apr_mean", "fid", "feature_distance")
 
@@ -97,6 +97,7 @@ _SHOWN = ("psr", "psr_closed_set", "detection", "apr_mean", "fid", "feature_dist
 @click.option("--people", type=int, default=500, show_default=True, help="For --demo.")
 @click.option("--pictures", type=int, default=2, show_default=True, help="Per person, for --demo.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the people of --demo.")
+@click.option("--no-attacks", is_flag=True, help="Leave out the attacks that learn from outputs.")
 @click.option(
     "--allow-missing",
     is_flag=True,
@@ -133,6 +134,7 @@ def evaluate(
     force: bool,
     keep_cache: bool,
     workers: int,
+    no_attacks: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -152,6 +154,7 @@ def evaluate(
         _list_methods()
         return
     from lreorg_fast.cli.contest import Entry, forget, make_contest, open_cache
+    from lreorg_fast.evaluation.run import EvaluationSettings
 
     given = _given(click.get_current_context())
     if output is None and (resume or force or keep_cache):
@@ -161,7 +164,8 @@ def evaluate(
     cache = None if output is None else open_cache(output, resume, force)
     contest = make_contest(Entry(**options), given)
     try:
-        evaluated = _run(contest, cache, workers, quiet)
+        settings = EvaluationSettings(attacks=not no_attacks)
+        evaluated = _run(contest, settings, cache, workers, quiet)
     except KeyboardInterrupt:
         kept = "" if output is None else "; what was measured is kept, go on with --resume"
         raise KeyboardInterrupt(f"interrupted{kept}") from None
@@ -182,8 +186,11 @@ def _given(context: click.Context) -> list[str]:
     ]
 
 
-def _run(contest: Contest, cache: Path | None, workers: int, quiet: bool) -> Evaluated:
+def _run(
+    contest: Contest, settings: EvaluationSettings, cache: Path | None, workers: int, quiet: bool
+) -> Evaluated:
     from lreorg_fast.evaluation.answers import Answers
+    from lreorg_fast.evaluation.attackers import photograph_attackers
     from lreorg_fast.evaluation.finished import FinishedMethods
     from lreorg_fast.evaluation.observing import Observer
     from lreorg_fast.evaluation.run import evaluate as run
@@ -198,6 +205,9 @@ def _run(contest: Contest, cache: Path | None, workers: int, quiet: bool) -> Eva
             contest.originals,
             contest.contenders,
             observer,
+            settings,
+            training=contest.training,
+            make_attackers=contest.make_attackers or photograph_attackers,
             finished=None if cache is None else FinishedMethods(cache),
             stage=partial(progress_bar, visible=not quiet),
             command=shlex.join(["lreorg", *sys.argv[1:]]),

@@ -20,6 +20,8 @@ from lreorg_fast.avatars import ATTRIBUTE_NAMES, IDENTITY_TRAITS, Avatars, rende
 from lreorg_fast.demo.figures import UNSEEN
 from lreorg_fast.demo.judge import present
 from lreorg_fast.errors import BundleError, ConfigError
+from lreorg_fast.evaluation.attackers import Attackers, TrainedOnce
+from lreorg_fast.evaluation.attacks.learning import FineTuned, Projected
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.protocol import Indices, Judges, Labels
 from lreorg_fast.faces.alignment import AVATARS
@@ -39,6 +41,9 @@ DEMO_METHODS: tuple[str, ...] = (
     *(f"hide-{name}" for name in DEFAULT_KEEP),
 )
 RECOGNIZERS = "identity:evaluation"  # and all parts whose name begins so
+# Pictures that the parrot sees in training: 3 times each of 600 originals and 600 outputs. Twice
+# as many found no more of any method.
+_SEEN = 3_600
 _CHUNK = 64
 _KEPT_CHUNKS = 4
 _MOST = 2_000_000  # pictures; their traits alone take 0.5 GB
@@ -143,6 +148,25 @@ def avatar_judges(bundle: str = "demo") -> Judges:
     )
 
 
+def avatar_attackers(judges: Judges) -> Attackers:
+    """The first recognizer goes on learning; on the others' embeddings a discriminant is fitted.
+
+    Args:
+        judges: of :func:`avatar_judges`.
+    """
+    first, *others = cast(Sequence[_AvatarRecognizer], judges.recognizers)
+    reader = cast(_AttributeNet, judges.attributes)
+    projected = [
+        TrainedOnce(Projected(r.embed, f"{r.name}, discriminant", f"embeddings of {r.name}"))
+        for r in others
+    ]
+    return Attackers(
+        [TrainedOnce(first.learner()), *projected],
+        reader.pooled,
+        "the attribute net's last maps",
+    )
+
+
 class _Net:
     """A part of a bundle on pictures of any size, which it sees at its own."""
 
@@ -154,12 +178,15 @@ class _Net:
     def run(self, work: Callable[[Tensor], Tensor], pictures: Sequence[Picture]) -> Floats:
         """``work`` on (n, 3, S, S) in [-1, 1] -> (N, D) float64."""
         parts: list[NDArray[Any]] = []
-        side = (self._size, self._size)
         with torch.inference_mode():
             for start in range(0, len(pictures), _CHUNK):
-                shown = [resized(p, side) for p in pictures[start : start + _CHUNK]]
-                parts.append(work(to_tensor(shown)).double().numpy())
+                x = self.prepared(pictures[start : start + _CHUNK])
+                parts.append(work(x).double().numpy())
         return np.concatenate(parts)
+
+    def prepared(self, pictures: Sequence[Picture]) -> Tensor:
+        """(N, 3, S, S) in [-1, 1]."""
+        return to_tensor([resized(picture, (self._size, self._size)) for picture in pictures])
 
     def fingerprint(self, use: str) -> str:
         """Of the weights and what is done with them."""
@@ -182,6 +209,16 @@ class _AvatarRecognizer:
     def embed(self, pictures: Sequence[Picture]) -> Floats:
         """(N, D) unit embeddings."""
         return self._net.run(self._net.net, pictures)
+
+    def learner(self) -> FineTuned:
+        """This network, which goes on learning from where it is."""
+        return FineTuned(
+            self._net.net,
+            self._net.prepared,
+            f"{self.name}, trained on",
+            self.description,
+            seen=_SEEN,
+        )
 
 
 class _AttributeNet:

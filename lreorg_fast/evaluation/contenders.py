@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,9 +17,14 @@ from lreorg_fast.evaluation.methods import Method
 from lreorg_fast.evaluation.protocol import Collection, Indices, Labels, Pictures
 from lreorg_fast.media.pictures import Picture
 
+if TYPE_CHECKING:
+    from lreorg_fast.pipeline import Anonymizer
+
 Progress = Callable[[int, int], None]
 # Outputs of a method that runs here stay in memory, because its draws cannot be repeated.
 MOST_HELD_BYTES = 2**30
+# Share of faces that come back right: at 500 the interval is 4 points wide at worst.
+MOST_RESTORED = 500
 _CHUNK = 32
 _NO_KEY = "a folder holds no keys; recovery is measured for methods that run here"
 
@@ -43,6 +49,14 @@ class Contender(Protocol):
     @property
     def restores(self) -> bool:
         """Whether :meth:`restored` brings anything back."""
+
+    @property
+    def hides_identity_alone(self) -> bool:
+        """Whether it is compared with the others in the attacks on identity."""
+
+    @property
+    def anonymizer(self) -> Anonymizer | None:
+        """The networks that make its outputs of aligned faces, if an attacker has them too."""
 
     def outputs(self, originals: Collection, progress: Progress) -> Pictures:
         """As many as originals, in their order."""
@@ -90,6 +104,8 @@ class FolderContender:
     guarantee = "not known; see the method's own page"
     runs = False
     restores = False
+    hides_identity_alone = True
+    anonymizer = None
 
     def __init__(
         self,
@@ -126,12 +142,25 @@ class FolderContender:
 
 class MethodContender:
     """A method of :data:`lreorg_fast.evaluation.methods.METHODS`; every picture is a release of
-    its own, as on the command line."""
+    its own, as on the command line.
+
+    Args:
+        method: ready to run.
+        anonymizer: its networks, where they see aligned faces; see :class:`Contender`.
+        most_restored: pictures that are brought back with their keys; the rest is not asked for.
+    """
 
     runs = True
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    def __init__(
+        self,
+        method: Method,
+        anonymizer: Anonymizer | None = None,
+        most_restored: int = MOST_RESTORED,
+    ) -> None:
+        self._method, self._most_restored = method, most_restored
+        self.anonymizer = anonymizer
+        self.hides_identity_alone = method.info.family == "methods"
         self.name, self.title = method.name, method.title
         self.description, self.guarantee = method.description, method.guarantee
         self.command = method.command
@@ -148,7 +177,10 @@ class MethodContender:
 
     def restored(self, originals: Collection, progress: Progress) -> HeldPictures:
         """See :class:`Contender`; errors as :meth:`outputs`."""
-        return self._run(self._method.restore, originals, progress)
+        count = min(self._most_restored, len(originals))
+        made = self._run(self._method.restore, Part(originals, np.arange(count)), progress)
+        rest = itertools.repeat(None, len(originals) - count)
+        return HeldPictures(itertools.chain((made.picture(i) for i in range(count)), rest))
 
     def _run(
         self,
@@ -175,25 +207,16 @@ class MethodContender:
         return HeldPictures(made)
 
 
-class Part:
-    """Some pictures of a collection as a collection of their own.
+class SomePictures:
+    """Some of other pictures.
 
     Args:
-        whole: the collection.
-        indices: which of its pictures.
+        whole: the pictures.
+        indices: which of them.
     """
 
-    def __init__(self, whole: Collection, indices: Indices) -> None:
+    def __init__(self, whole: Pictures, indices: Indices) -> None:
         self._whole, self.indices = whole, indices
-        self.name, self.domain = whole.name, whole.domain
-        self.names: Sequence[str] = [whole.names[i] for i in indices]
-        self.subjects: Indices = whole.subjects[indices]
-        self.attributes: Mapping[str, Labels] = {
-            name: labels[indices] for name, labels in whole.attributes.items()
-        }
-        self.groups: Mapping[str, Sequence[str]] = {
-            name: [labels[i] for i in indices] for name, labels in whole.groups.items()
-        }
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -205,3 +228,24 @@ class Part:
     def fingerprint(self, index: int) -> str:
         """Of the whole."""
         return self._whole.fingerprint(int(self.indices[index]))
+
+
+class Part(SomePictures):
+    """Some pictures of a collection as a collection of their own.
+
+    Args:
+        whole: the collection.
+        indices: which of its pictures.
+    """
+
+    def __init__(self, whole: Collection, indices: Indices) -> None:
+        super().__init__(whole, indices)
+        self.name, self.domain = whole.name, whole.domain
+        self.names: Sequence[str] = [whole.names[i] for i in indices]
+        self.subjects: Indices = whole.subjects[indices]
+        self.attributes: Mapping[str, Labels] = {
+            name: labels[indices] for name, labels in whole.attributes.items()
+        }
+        self.groups: Mapping[str, Sequence[str]] = {
+            name: [labels[i] for i in indices] for name, labels in whole.groups.items()
+        }

@@ -18,16 +18,29 @@ import numpy as np
 
 import lreorg_fast
 from lreorg_fast.errors import ConfigError
+from lreorg_fast.evaluation.attackers import (
+    TRAINING_SIDE,
+    Attacked,
+    Attackers,
+    part_of,
+    photograph_attackers,
+    small,
+    split_people,
+    training_pictures,
+)
+from lreorg_fast.evaluation.attacks.learning import TrainingSet
+from lreorg_fast.evaluation.attacks.trained import Target
 from lreorg_fast.evaluation.calibration import calibrate
-from lreorg_fast.evaluation.contenders import Contender, Progress
+from lreorg_fast.evaluation.contenders import Contender, Part, Progress, SomePictures
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.finished import Finished, FinishedMethods
-from lreorg_fast.evaluation.measured import Evaluation, MethodResult
+from lreorg_fast.evaluation.measured import Evaluation, Measured, MethodResult
 from lreorg_fast.evaluation.observing import Observer, questions
 from lreorg_fast.evaluation.protocol import Collection, Indices, Judges, Observed, Pictures
 from lreorg_fast.evaluation.trial import MEASURES, Measure, Trial
-from lreorg_fast.media.pictures import Picture, resized
+from lreorg_fast.media.pictures import Picture
 
+MakeAttackers = Callable[[Judges], Attackers]
 # Opens one step of the work by its name; what it yields is told (done, total).
 Stage = Callable[[str], contextlib.AbstractContextManager[Progress]]
 
@@ -51,6 +64,7 @@ class EvaluationSettings:
     """What is done beside the figures.
 
     Args:
+        attacks: whether attackers learn from outputs; it takes most of the time.
         samples: people on the contact sheet, 0 to 100.
         clustered: people whose embeddings are kept for the picture of clusters, 0 to 100.
 
@@ -58,6 +72,7 @@ class EvaluationSettings:
         ConfigError: a number out of range.
     """
 
+    attacks: bool = True
     samples: int = 12
     clustered: int = 10
 
@@ -98,6 +113,8 @@ def evaluate(
     observer: Observer,
     settings: EvaluationSettings | None = None,
     *,
+    training: Collection | None = None,
+    make_attackers: MakeAttackers = photograph_attackers,
     measures: Sequence[Measure] = MEASURES,
     finished: FinishedMethods | None = None,
     stage: Stage = silent,
@@ -110,6 +127,9 @@ def evaluate(
         contenders: methods and folders; their names differ.
         observer: with the judges, their cache and their processes.
         settings: of what is kept for the report.
+        training: other people, of whom attackers learn by running the methods on them; None has
+            them learn from half of the people of the collection, and attack the rest.
+        make_attackers: what attackers learn with.
         measures: what is measured of each contender.
         finished: where contenders that are done are kept, for a run that goes on later.
         stage: shows progress.
@@ -129,7 +149,8 @@ def evaluate(
     with stage("looking at originals") as progress:
         originals = observer.observe(collection, progress)
     _check_seen(originals)
-    run = _Run(collection, observer, chosen, tuple(measures), stage, originals)
+    source = (training, make_attackers)
+    run = _Run(collection, observer, chosen, source, tuple(measures), stage, originals)
     done = [run.result(contender, finished) for contender in contenders]
     results = {entry.result.name: entry for entry in done}
     evaluation = Evaluation(
@@ -155,6 +176,7 @@ class _Run:
         collection: Collection,
         observer: Observer,
         settings: EvaluationSettings,
+        source: tuple[Collection | None, MakeAttackers],
         measures: Sequence[Measure],
         stage: Stage,
         originals: Observed,
@@ -165,6 +187,7 @@ class _Run:
         self._shown = _first_pictures(collection.subjects, settings.samples, 1)
         self.cluster = _first_pictures(collection.subjects, settings.clustered, _CLUSTER_SIZE)
         self._settings = settings
+        self._training, self._make_attackers = source
 
     def result(self, contender: Contender, finished: FinishedMethods | None) -> Finished:
         """What an earlier run found of the contender, or what is found now."""
@@ -196,14 +219,74 @@ class _Run:
             pictures,
             outputs,
             self._restored(contender),
+            self._attacked(contender, pictures, outputs),
         )
         about = ("name", "title", "description", "guarantee", "command")
-        measured = [figure for measure in self._measures for figure in measure(trial)]
+        with self._stage(f"{contender.name}: figures and attacks") as progress:
+            measured: list[Measured] = []
+            for done, measure in enumerate(self._measures):
+                progress(done, len(self._measures))
+                measured += measure(trial)
         return Finished(
             MethodResult(**{n: getattr(contender, n) for n in about}, measured=tuple(measured)),
             self.sampled(pictures),
             self.clustered(outputs),
         )
+
+    def _attacked(
+        self, contender: Contender, pictures: Pictures, outputs: Observed
+    ) -> Attacked | str:
+        if not self._settings.attacks:
+            return "attacks that learn were not asked for"
+        if self._training is not None:
+            if not contender.runs:
+                return "a folder holds no outputs for the people whom attackers learn from"
+            with self._stage(f"{contender.name}: outputs to learn from") as progress:
+                learnt: Pictures = contender.outputs(self._training, progress)
+            return Attacked(
+                self._attackers,
+                Target(self._collection, pictures, outputs),
+                self._originals,
+                self._training_set(self._training, learnt),
+                self._training.attributes,
+            )
+        if isinstance(self._split, str):
+            return self._split
+        known, rest = self._split
+        part = Part(self._collection, known)
+        return Attacked(
+            self._attackers,
+            Target(
+                Part(self._collection, rest), SomePictures(pictures, rest), part_of(outputs, rest)
+            ),
+            part_of(self._originals, rest),
+            self._training_set(part, SomePictures(pictures, known)),
+            part.attributes,
+        )
+
+    def _training_set(self, originals: Collection, outputs: Pictures) -> TrainingSet:
+        made = (outputs.picture(index) for index in range(len(outputs)))
+        return TrainingSet(
+            self._learnt_from,
+            [None if picture is None else small(picture, TRAINING_SIDE) for picture in made],
+            originals.subjects,
+        )
+
+    @functools.cached_property
+    def _attackers(self) -> Attackers:
+        return self._make_attackers(self._observer.judges)
+
+    @functools.cached_property
+    def _split(self) -> tuple[Indices, Indices] | str:
+        return split_people(self._collection.subjects)
+
+    @functools.cached_property
+    def _learnt_from(self) -> tuple[Picture, ...]:
+        """Originals to learn from, the same for all contenders."""
+        if self._training is not None:
+            return training_pictures(self._training)
+        assert not isinstance(self._split, str)
+        return training_pictures(Part(self._collection, self._split[0]))
 
     def _restored(self, contender: Contender) -> Observed | None:
         if not contender.restores:
@@ -215,7 +298,8 @@ class _Run:
 
     def sampled(self, pictures: Pictures) -> list[Picture | None]:
         """One picture each of the first people, small."""
-        return [_small(pictures.picture(int(index))) for index in self._shown]
+        shown = [pictures.picture(int(index)) for index in self._shown]
+        return [None if picture is None else small(picture, _SAMPLE_SIDE) for picture in shown]
 
     def clustered(self, observed: Observed) -> Floats:
         """(n, D) embeddings of some pictures of the first people, by the first recognizer."""
@@ -239,6 +323,7 @@ class _Run:
                 lreorg_fast.__version__,
                 repr(self._settings),
                 [f"{measure.__module__}.{measure.__qualname__}" for measure in self._measures],
+                None if self._training is None else self._training.name,
                 collection.name,
                 _fingerprint(collection),
                 collection.subjects.tolist(),
@@ -310,14 +395,6 @@ def _first_pictures(subjects: Indices, people: int, each: int) -> Indices:
     first = list(dict.fromkeys(subjects.tolist()))[:people]
     chosen = [np.flatnonzero(subjects == person)[:each] for person in first]
     return np.concatenate([np.zeros(0, dtype=np.int64), *chosen])
-
-
-def _small(picture: Picture | None) -> Picture | None:
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    share = min(1.0, _SAMPLE_SIDE / max(height, width))
-    return resized(picture, (max(1, round(width * share)), max(1, round(height * share))))
 
 
 def _fingerprint(pictures: Pictures) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from lreorg_fast.evaluation.attackers import Attacked
+from lreorg_fast.evaluation.attacks.inference import inference
+from lreorg_fast.evaluation.attacks.linkage import linkage
+from lreorg_fast.evaluation.attacks.parrot import parrot
+from lreorg_fast.evaluation.attacks.residual import outside_of_face, residual
+from lreorg_fast.evaluation.attacks.reversal import reversal
 from lreorg_fast.evaluation.calibration import Calibration
 from lreorg_fast.evaluation.contenders import Contender
-from lreorg_fast.evaluation.measured import Measured
+from lreorg_fast.evaluation.measured import Measured, unavailable
 from lreorg_fast.evaluation.preservation import preservation, recovery
 from lreorg_fast.evaluation.protection import protection
 from lreorg_fast.evaluation.protocol import Collection, Judges, Observed, Pictures
@@ -26,6 +32,7 @@ class Trial:
         pictures: the outputs.
         outputs: what the judges said of them.
         restored: what they said of the outputs brought back with their keys; None without keys.
+        attacked: for attacks that learn; or why there are none.
     """
 
     collection: Collection
@@ -35,7 +42,8 @@ class Trial:
     contender: Contender
     pictures: Pictures
     outputs: Observed
-    restored: Observed | None = None
+    restored: Observed | None
+    attacked: Attacked | str
 
 
 Measure = Callable[[Trial], Iterable[Measured]]
@@ -53,11 +61,38 @@ def preserved(trial: Trial) -> list[Measured]:
 
 
 def recovered(trial: Trial) -> list[Measured]:
-    """See :func:`lreorg_fast.evaluation.preservation.recovery`; nothing without keys."""
+    """See :func:`lreorg_fast.evaluation.preservation.recovery`."""
     if trial.restored is None:
-        return []
+        return unavailable(["recovery"], "the method has no keys that bring a face back here")
     seen = (trial.originals, trial.restored, trial.judges)
     return recovery(trial.collection, *seen, trial.calibration)
 
 
-MEASURES: Sequence[Measure] = (protected, preserved, recovered)
+def linked(trial: Trial) -> list[Measured]:
+    """See :func:`lreorg_fast.evaluation.attacks.linkage.linkage`."""
+    return linkage(trial.collection, trial.outputs, trial.judges)
+
+
+def attacked(trial: Trial) -> Iterable[Measured]:
+    """The attacks that learn from the method's outputs for other people."""
+    attack, network = trial.attacked, trial.contender.anonymizer
+    if isinstance(attack, str):
+        metrics = ("parrot_rank_1", "parrot_tar", "blanked_rank_1", "attribute_inference")
+        yield from unavailable(metrics, attack)
+        return
+    target, training, attackers = attack.target, attack.training, attack.attackers
+    yield from inference(target, training, attack.labels, attackers.extractor, attackers.features)
+    if not trial.contender.hides_identity_alone:
+        return
+    for learner in attackers.learners:
+        yield from parrot(target, training, learner)
+    yield from outside_of_face(target, training, trial.judges.finder)
+    if network is None:
+        reason = "the method has no network here that could be run backwards or taken apart"
+        yield from unavailable(["residual_rank_1", "reversal_rank_1"], reason)
+        return
+    yield from residual(target, training, network)
+    yield from reversal(target, attack.originals, trial.judges, network)
+
+
+MEASURES: Sequence[Measure] = (protected, preserved, recovered, linked, attacked)
