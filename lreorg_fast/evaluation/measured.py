@@ -184,7 +184,7 @@ METRICS: Mapping[str, Metric] = {
     "flicker_landmarks": Metric(
         "landmark jitter",
         "lower",
-        "Standard deviation of the landmarks against the source within a track, in face sizes.",
+        "How landmarks shake: second differences over three neighbouring frames, in face sizes.",
         percent=False,
     ),
 }

@@ -39,7 +39,11 @@ def seen(embeddings: Floats) -> Labels:
 
 
 def impostors(
-    embeddings: Floats, subjects: Indices, most: int = MOST_IMPOSTORS, seed: int = 0
+    embeddings: Floats,
+    subjects: Indices,
+    most: int = MOST_IMPOSTORS,
+    seed: int = 0,
+    others: Floats | None = None,
 ) -> Impostors:
     """Similarities of all pairs of different people, or of about ``most`` of them.
 
@@ -51,20 +55,26 @@ def impostors(
         subjects: (N,).
         most: pairs, at most about so many.
         seed: of the sample.
+        others: (N, D) of the same pictures by another hand, with which ``embeddings`` are compared;
+            (i, j) and (j, i) are then two pairs. None compares them with each other.
     """
-    usable = np.flatnonzero(seen(embeddings))
-    n = len(usable)
-    sampled = n * (n - 1) // 2 > most
-    block = n
+    known = seen(embeddings)
+    usable = np.flatnonzero(known if others is None else known & seen(others))
+    n, each = len(usable), 2 if others is None else 1
+    sampled = n * (n - 1) // each > most
+    block = max(n, 1)
     if sampled:
         usable = np.random.default_rng(seed).permutation(usable)
-        block = max(2, 2 * most // n)
+        block = max(2, each * most // n)
     scores = [np.zeros(0, np.float32)]
-    for start in range(0, n, max(block, 1)):
+    for start in range(0, n, block):
         part = usable[start : start + block]
         rows = embeddings[part].astype(np.float32)
-        different = np.triu(subjects[part][:, None] != subjects[part][None, :], k=1)
-        scores.append((rows @ rows.T)[different])
+        columns = rows if others is None else others[part].astype(np.float32)
+        different = subjects[part][:, None] != subjects[part][None, :]
+        if others is None:
+            different = np.triu(different, k=1)
+        scores.append((rows @ columns.T)[different])
     return Impostors(np.concatenate(scores), sampled)
 
 
