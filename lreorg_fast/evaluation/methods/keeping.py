@@ -139,11 +139,12 @@ def _places(names: Sequence[str]) -> list[str]:
     # As file systems do that ignore case: a target must not depend on where it is written.
     known: dict[str, str] = {RECORD: RECORD}
     for name, place in zip(names, places, strict=True):
-        earlier = known.setdefault(place.casefold(), name)
-        if earlier is not name:
+        earlier = known.get(place.casefold())
+        if earlier is not None:
             raise OutputError(
                 f"the outputs of {earlier!r} and {name!r} would be one file; rename one original"
             )
+        known[place.casefold()] = name
     return places
 
 

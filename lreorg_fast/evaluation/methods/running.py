@@ -335,8 +335,11 @@ def _command(info: MethodInfo, faces: str, bundle: str, originals: str) -> str:
     which = ["--bundle", bundle] if info.needs_bundle and bundle != "demo" else []
     scene_method = info.name if info.name in SCENE_METHODS and faces == "scene" else None
     if originals == DEMO or (info.kind != "network" and scene_method is None):
+        seen = ["--faces", faces] if info.kind == "covering" and originals != DEMO else []
         kept = [] if info.kind == "original" else ["--keep-outputs", OUTPUTS]
-        return shlex.join(["lreorg", "evaluate", originals, "--method", info.name, *which, *kept])
+        return shlex.join(
+            ["lreorg", "evaluate", originals, "--method", info.name, *seen, *which, *kept]
+        )
     words = ["lreorg", "anonymize", originals, "-o", OUTPUTS, *which]
     if scene_method is not None:
         return shlex.join([*words, "--method", scene_method])
