@@ -27,9 +27,11 @@ from lreorg_fast.evaluation.metrics import (
     threshold_at_far,
     true_accept_rate,
 )
+from lreorg_fast.evaluation.report import FeatureSet, write_report
 
 __all__ = [
     "AttributePreservation",
+    "FeatureSet",
     "FeatureStatistics",
     "Figure",
     "attribute_preservation",
@@ -49,4 +51,5 @@ __all__ = [
     "threshold_at_far",
     "true_accept_rate",
     "wilson_interval",
+    "write_report",
 ]

@@ -112,13 +112,21 @@ Block = Table | Plot | Sheet
 
 
 @dataclass(frozen=True)
+class Bullets:
+    """Sentences below a title of their own, which may be empty."""
+
+    title: str
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """Part of a report with an address (``anchor``) of its own; ``points`` is a bullet list."""
+    """Part of a report with an address (``anchor``) of its own; ``lists`` are titled bullets."""
 
     anchor: str
     title: str
     paragraphs: tuple[str, ...] = ()
-    points: tuple[str, ...] = ()
+    lists: tuple[Bullets, ...] = ()
     blocks: tuple[Block, ...] = ()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Measured, MethodResult
 from lreorg_fast.evaluation.paper import JOINT_NOT_RECOVERED, JOINT_RECOVERED
-from lreorg_fast.evaluation.report.text import place, rate
+from lreorg_fast.evaluation.report.text import rate
 
 ORIGINAL = "original"
 OWN = "lreorg"
@@ -50,6 +50,13 @@ class Point:
         theirs = (other.protection.value, other.usefulness.value)
         return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
+    def clearly_beats(self, other: Point) -> bool:
+        """Beats it, and in at least one of both with intervals apart."""
+        return self.beats(other) and (
+            self.protection.low > other.protection.high
+            or self.usefulness.low > other.usefulness.high
+        )
+
 
 @dataclass(frozen=True)
 class Front:
@@ -68,6 +75,11 @@ class Front:
     def beaten_by(self, point: Point) -> list[Point]:
         """Everything that beats it."""
         return [other for other in self.points if other.beats(point)]
+
+    def nearly_best(self, point: Point) -> bool:
+        """Beaten, but by nothing whose intervals are apart from its own."""
+        better = self.beaten_by(point)
+        return bool(better) and not any(other.clearly_beats(point) for other in better)
 
     @property
     def best(self) -> list[Point]:
@@ -103,7 +115,9 @@ def _order(value: str) -> float:
     return -1.0 if rate(value) > 1 else rate(value)
 
 
-def _front(methods: Sequence[MethodResult], metric: str, where: dict[str, str], axis: str) -> Front:
+def _front(
+    methods: Sequence[MethodResult], metric: str, where: Mapping[str, str], axis: str
+) -> Front:
     points, missing = [], []
     for method in main_methods(methods):
         if method.name == ORIGINAL:
@@ -111,7 +125,7 @@ def _front(methods: Sequence[MethodResult], metric: str, where: dict[str, str], 
         entries = [
             entry
             for entry in method.all(metric)
-            if where.items() <= entry.where.items() and "group" not in entry.where
+            if "group" not in entry.where and _about(entry, where)
         ]
         useful = method.find("apr_mean")
         protection = _hardest(entries, metric)
@@ -144,15 +158,8 @@ def _reason(chosen: Measured | None, entries: Sequence[Measured | None], metric:
     return reasons[0] if reasons else f"no {metric} in this run"
 
 
-def judge_of(point: Point) -> str:
-    """Which recognizer and rate the protection is by."""
-    return place(point.source[0].where)
-
-
-def compare(mine: Figure, theirs: Figure) -> str:
-    """Whether one figure is above another, and whether that is sure."""
-    if mine.low > theirs.high:
-        return "more, with intervals apart"
-    if mine.high < theirs.low:
-        return "less, with intervals apart"
-    return "as much, as far as the intervals tell"
+def _about(entry: Measured, where: Mapping[str, str]) -> bool:
+    """A figure of just that, or a reason that covers it."""
+    if entry.figure is None:
+        return all(entry.where.get(key, value) == value for key, value in where.items())
+    return where.items() <= entry.where.items()

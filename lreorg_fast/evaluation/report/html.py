@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
 from importlib.resources import files
 from itertools import groupby
 
 from lreorg_fast.evaluation.report.document import (
+    Bullets,
     Cell,
     Column,
     Document,
@@ -58,13 +59,18 @@ def html_page(document: Document) -> str:
 def _section(section: Section) -> str:
     anchor = markup(section.anchor)
     paragraphs = "".join(f"<p>{markup(text, 4000)}</p>" for text in section.paragraphs)
-    points = "".join(f"<li>{markup(text, 4000)}</li>" for text in section.points)
-    listed = f"<ul>{points}</ul>" if points else ""
+    lists = "".join(_bullets(bullets) for bullets in section.lists)
     blocks = "".join(_block(block) for block in section.blocks)
     return (
         f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{markup(section.title)}</h2>'
-        f"{paragraphs}{listed}{blocks}</section>\n"
+        f"{paragraphs}{lists}{blocks}</section>\n"
     )
+
+
+def _bullets(bullets: Bullets) -> str:
+    title = f"<h3>{markup(bullets.title)}</h3>" if bullets.title else ""
+    points = "".join(f"<li>{markup(text, 4000)}</li>" for text in bullets.points)
+    return f"{title}<ul>{points}</ul>"
 
 
 @singledispatch
@@ -78,7 +84,7 @@ def _table(table: Table) -> str:
     return (
         f'<figure class="table"><div class="box" role="region" tabindex="0" '
         f'aria-label="{markup(table.caption)}"><table><caption>{markup(table.caption)}</caption>'
-        f"<thead>{''.join(_heads(table))}</thead>"
+        f"<thead>{_heads(table)}</thead>"
         f"<tbody>{''.join(_row(row, table.columns) for row in table.rows)}</tbody></table></div>"
         f"{_footnotes(table.footnotes)}{_command(table.command)}</figure>\n"
     )
@@ -114,51 +120,51 @@ def _sheet(sheet: Sheet) -> str:
     )
 
 
-def _heads(table: Table) -> Iterator[str]:
+def _heads(table: Table) -> str:
     """One row of titles, or two if neighbours share a group."""
-    corner = markup(table.corner)
-    if not any(column.group for column in table.columns):
-        titles = "".join(
-            f'<th scope="col"{_copied(column)}><bdi>{markup(column.title)}</bdi></th>'
-            for column in table.columns
-        )
-        yield f'<tr><th scope="col">{corner}</th>{titles}</tr>'
-        return
-    cells = [f'<th scope="col" rowspan="2">{corner}</th>']
-    below = []
-    for (group, _), neighbours in groupby(table.columns, lambda c: (c.group, c.copied)):
-        columns = list(neighbours)
-        titles = [f"<bdi>{markup(column.title)}</bdi>" for column in columns]
-        kind = _copied(columns[0])
+    deep = any(column.group for column in table.columns)
+    span = ' rowspan="2"' if deep else ""
+    above, below = [f'<th scope="col"{span}>{markup(table.corner)}</th>'], []
+    columns = [
+        (column, _kind(copied=column.copied, words=words))
+        for column, words in zip(table.columns, _wordy(table), strict=True)
+    ]
+    for (group, copied), neighbours in groupby(columns, lambda c: (c[0].group, c[0].copied)):
+        titles = [(kind, f"<bdi>{markup(column.title)}</bdi></th>") for column, kind in neighbours]
         if group:
-            cells.append(
-                f'<th scope="colgroup" colspan="{len(columns)}"{kind}>{markup(group)}</th>'
+            above.append(
+                f'<th scope="colgroup" colspan="{len(titles)}"{_kind(copied=copied)}>'
+                f"{markup(group)}</th>"
             )
-            below += [f'<th scope="col"{kind}>{title}</th>' for title in titles]
+            below += [f'<th scope="col"{kind}>{title}' for kind, title in titles]
         else:
-            cells += [f'<th scope="col" rowspan="2"{kind}>{title}</th>' for title in titles]
-    yield f"<tr>{''.join(cells)}</tr>"
-    yield f"<tr>{''.join(below)}</tr>"
+            above += [f'<th scope="col"{span}{kind}>{title}' for kind, title in titles]
+    rows = [above, below] if deep else [above]
+    return "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+
+
+def _wordy(table: Table) -> list[bool]:
+    """Which columns hold sentences and no numbers."""
+    return [any(row.cells[i].lines for row in table.rows) for i in range(len(table.columns))]
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:
-    kind = ' class="copied"' if row.copied else ""
     header = f'<th scope="row"><bdi>{markup(row.header)}</bdi></th>'
     cells = "".join(_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
-    return f"<tr{kind}>{header}{cells}</tr>"
+    return f"<tr{_kind(copied=row.copied)}>{header}{cells}</tr>"
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    kinds = " ".join(kind for kind, on in (("copied", column.copied), ("words", cell.lines)) if on)
     marks = "".join(f"<sup>{note}</sup>" for note in cell.notes)
     detail = f"<small>{markup(cell.detail)}</small>" if cell.detail else ""
     text = markup(cell.text, 4000)
     body = f"<bdi>{text}</bdi>" if cell.lines else f"<span>{text}</span>"
-    return f"<td{f' class={chr(34)}{kinds}{chr(34)}' if kinds else ''}>{body}{marks}{detail}</td>"
+    return f"<td{_kind(copied=column.copied, words=cell.lines)}>{body}{marks}{detail}</td>"
 
 
-def _copied(column: Column) -> str:
-    return ' class="copied"' if column.copied else ""
+def _kind(**classes: bool) -> str:
+    names = " ".join(name for name, on in classes.items() if on)
+    return f' class="{names}"' if names else ""
 
 
 def _footnotes(texts: Sequence[str]) -> str:

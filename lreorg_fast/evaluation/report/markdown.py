@@ -31,8 +31,10 @@ def _section(section: Section) -> Iterator[str]:
     yield from (f"## {markdown(section.title)}", "")
     for text in section.paragraphs:
         yield from (markdown(text, _LONG), "")
-    if section.points:
-        yield from (f"- {markdown(text, _LONG)}" for text in section.points)
+    for bullets in section.lists:
+        if bullets.title:
+            yield from (f"### {markdown(bullets.title)}", "")
+        yield from (f"- {markdown(text, _LONG)}" for text in bullets.points)
         yield ""
     for block in section.blocks:
         yield from _block(block)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Evaluation, MethodResult
 from lreorg_fast.evaluation.report.document import Key, Plot
 from lreorg_fast.evaluation.report.front import ORIGINAL, Front, Point, main_methods
-from lreorg_fast.evaluation.report.grid import find, quantities
+from lreorg_fast.evaluation.report.grid import NOT_ASKED, find, quantities
 from lreorg_fast.evaluation.report.projection import Clusters
 from lreorg_fast.evaluation.report.svg import (
     LETTER,
@@ -30,15 +30,40 @@ _LEFT, _TOP = 40.0, 28.0
 _BAR, _GAP = 13.0, 5.0
 
 
-def scatter(front: Front, title: str) -> Plot:
-    """Methods in the plane of usefulness (right) and protection (up), both with intervals."""
-    missing = tuple(f"{method.title}: {reason}" for method, reason in front.missing)
-    caption = (
-        f"{title}. Right is more useful (APR, %), up is better protected ({front.axis}, %). "
-        "Bars are 95% intervals; no method beats those on the line."
+def scatter(fronts: Sequence[Front], methods: Sequence[MethodResult]) -> Plot:
+    """Methods in the plane of usefulness (right) and protection (up), both with intervals.
+
+    One drawing for each front; a method has the same mark and number in all of them.
+    """
+    numbers = {method.name: index for index, method in enumerate(_compared(methods))}
+    drawn = [front for front in fronts if front.points]
+    keys = tuple(
+        Key(
+            legend_mark(numbers[method.name]),
+            f"{numbers[method.name] + 1}. {method.title}",
+            _values(method.name, drawn),
+        )
+        for method in _compared(methods)
+        if any(front.of(method.name) for front in drawn)
     )
-    if not front.points:
-        return Plot(caption, (), (), missing)
+    missing = dict.fromkeys(
+        f"{method.title} ({front.axis}): {reason}"
+        for front in fronts
+        for method, reason in front.missing
+    )
+    caption = (
+        "Right is more useful (APR, %), up is better protected (%). Bars are 95% intervals; no "
+        "method has better values than those on the dashed line."
+    )
+    drawings = tuple(_scatter(front, numbers) for front in drawn)
+    return Plot(caption, drawings, keys, tuple(missing))
+
+
+def _compared(methods: Sequence[MethodResult]) -> list[MethodResult]:
+    return [method for method in main_methods(methods) if method.name != ORIGINAL]
+
+
+def _scatter(front: Front, numbers: Mapping[str, int]) -> str:
     bottom, height = 290.0, 330.0
     x = scale_of(_ends([p.usefulness for p in front.points]), _LEFT, WIDTH - 12, (0, 100))
     y = scale_of(_ends([p.protection for p in front.points]), bottom, _TOP, (0, 100))
@@ -51,17 +76,15 @@ def scatter(front: Front, title: str) -> Plot:
         pieces.append(line(x(low), py, x(high), py, "whisker"))
         low, high = point.protection.low * 100, point.protection.high * 100
         pieces.append(line(px, y(low), px, y(high), "whisker"))
-    keys = []
-    for index, point in enumerate(front.points):
+    spoken = []
+    for point in front.points:
         px, py = _at(point, x, y)
-        tag = str(index + 1)
-        value = _both(point)
-        pieces.append(mark(index, px, py, title=f"{point.method.title}: {value}"))
-        tx, ty = free_place(px, py, tag, taken, WIDTH)
-        pieces.append(label(tx, ty, tag, kind="tag"))
-        keys.append(Key(legend_mark(index), f"{tag}. {point.method.title}", value))
-    name = f"{title}: {'; '.join(f'{key.name}: {key.value}' for key in keys)}"
-    return Plot(caption, (drawing(height, name, pieces),), tuple(keys), missing)
+        index = numbers[point.method.name]
+        spoken.append(f"{point.method.title}: {_values(point.method.name, [front])}")
+        pieces.append(mark(index, px, py, title=spoken[-1]))
+        tx, ty = free_place(px, py, str(index + 1), taken, WIDTH)
+        pieces.append(label(tx, ty, str(index + 1), kind="tag"))
+    return drawing(height, f"Usefulness and protection ({front.axis}). {'. '.join(spoken)}", pieces)
 
 
 def attribute_bars(evaluation: Evaluation) -> Plot | None:
@@ -70,20 +93,19 @@ def attribute_bars(evaluation: Evaluation) -> Plot | None:
     columns = quantities(methods, ("apr",))
     if not columns:
         return None
-    drawings, missing = [], {}
+    drawings: list[str] = []
+    missing: dict[str, None] = {}
     for column in columns:
-        name = column.where.get("attribute", "all attributes")
-        bars: list[tuple[MethodResult, str, tuple[float, float, float]]] = []
+        bars: list[tuple[MethodResult, Figure]] = []
         for method in methods:
             entry = find(method, column)
             if entry is None or entry.figure is None:
-                missing[f"{method.title}: {entry.reason if entry else 'not measured'}"] = None
-                continue
-            figure = entry.figure
-            words = f"{number('apr', figure.value)}% {interval('apr', figure)}, n = {figure.n:,}"
-            bars.append((method, words, (figure.value, figure.low, figure.high)))
+                reason = entry.reason if entry is not None else None
+                missing[f"{method.title}: {reason or NOT_ASKED}"] = None
+            else:
+                bars.append((method, entry.figure))
         if bars:
-            drawings.append(_bars(name, bars))
+            drawings.append(_bars(column.where.get("attribute", "all attributes"), bars))
     caption = (
         "Preserved attributes, %, with 95% intervals. The figures stand in the table of "
         "attributes as well."
@@ -110,27 +132,30 @@ def cluster_plot(clusters: Clusters) -> Plot:
     return Plot(clusters.caption, (drawing(330, name, pieces),), keys)
 
 
-def _bars(name: str, bars: Sequence[tuple[MethodResult, str, tuple[float, float, float]]]) -> str:
-    left, right = 112.0, WIDTH - 46.0
+def _bars(name: str, bars: Sequence[tuple[MethodResult, Figure]]) -> str:
+    left, right = 130.0, WIDTH - 46.0
     x = Scale(0, 100, left, right)
     bottom = _TOP + len(bars) * (_BAR + _GAP)
     pieces = [label(2, 14, name, kind="axis")]
-    for value in (0, 25, 50, 75, 100):
-        pieces.append(line(x(value), _TOP - 4, x(value), bottom, "grid"))
-        pieces.append(label(x(value), bottom + 13, f"{value:g}", "middle"))
-    for index, (method, words, (value, low, high)) in enumerate(bars):
+    for tick in (0, 25, 50, 75, 100):
+        pieces.append(line(x(tick), _TOP - 4, x(tick), bottom, "grid"))
+        pieces.append(label(x(tick), bottom + 13, f"{tick}", "middle"))
+    for index, (method, figure) in enumerate(bars):
         top = _TOP + index * (_BAR + _GAP)
         middle = top + _BAR / 2
         kind = "bar reference" if method.name == ORIGINAL else "bar"
         text = plain(method.title, int((left - 8) / LETTER))
         pieces.append(label(left - 6, middle + 4, text, "end"))
         pieces.append(
-            f'<rect class="{kind}" x="{left:g}" y="{top:g}" width="{x(100 * value) - left:.1f}" '
-            f'height="{_BAR:g}"/>'
+            f'<rect class="{kind}" x="{left:g}" y="{top:g}" '
+            f'width="{x(100 * figure.value) - left:.1f}" height="{_BAR:g}"/>'
         )
-        pieces.append(line(x(100 * low), middle, x(100 * high), middle, "whisker"))
-        pieces.append(label(WIDTH - 2, middle + 4, number("apr", value), "end"))
-    spoken = "; ".join(f"{method.title} {words}" for method, words, _ in bars)
+        pieces.append(line(x(100 * figure.low), middle, x(100 * figure.high), middle, "whisker"))
+        pieces.append(label(WIDTH - 2, middle + 4, number("apr", figure.value), "end"))
+    spoken = "; ".join(
+        f"{method.title} {number('apr', figure.value)}% {interval('apr', figure)}, n = {figure.n:,}"
+        for method, figure in bars
+    )
     return drawing(bottom + 20, f"{name} preserved: {spoken}", pieces)
 
 
@@ -142,9 +167,13 @@ def _ends(figures: Sequence[Figure]) -> list[float]:
     return [100 * limit for figure in figures for limit in (figure.low, figure.high)]
 
 
-def _both(point: Point) -> str:
-    return (
-        f"protected {number('psr', point.protection.value)}% "
-        f"{interval('psr', point.protection)}, preserved "
-        f"{number('apr_mean', point.usefulness.value)}% {interval('apr_mean', point.usefulness)}"
-    )
+def _values(name: str, fronts: Sequence[Front]) -> str:
+    """Usefulness, and the protection on each front."""
+    points = [(front.axis, point) for front in fronts if (point := front.of(name)) is not None]
+    useful = points[0][1].usefulness
+    words = [f"preserved {number('apr_mean', useful.value)}% {interval('apr_mean', useful)}"]
+    words += [
+        f"{axis} {number('psr', point.protection.value)}% {interval('psr', point.protection)}"
+        for axis, point in points
+    ]
+    return "; ".join(words)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.evaluation.figures import Floats
+from lreorg_fast.evaluation.protocol import Labels
 from lreorg_fast.log import once
 
 MOST_GROUPS = 8  # as many colours as can be told apart
@@ -59,13 +60,16 @@ class Clusters:
 
 def project(given: FeatureSet) -> Clusters:
     """The features in two dimensions; the first 8 groups and 1,000 features of those given."""
-    finite = np.isfinite(given.features).all(axis=1)
-    groups = list(dict.fromkeys(str(label) for label in given.labels))[:MOST_GROUPS]
-    chosen = np.flatnonzero(finite & np.isin([str(label) for label in given.labels], groups))
+    finite: Labels = np.asarray(np.isfinite(given.features).all(axis=1))
+    names = [str(label) for label in given.labels]
+    groups = set(list(dict.fromkeys(names))[:MOST_GROUPS])
+    usable = [index for index, name in enumerate(names) if name in groups and finite[index]]
+    chosen = np.array(usable, dtype=np.int64)
     if len(chosen) > MOST_POINTS:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_POINTS).round().astype(int)]
-    labels = [str(given.labels[index]) for index in chosen]
-    caption = f"{given.title}: {_described(given.method)}.{_left_out(given, finite, chosen)}"
+    labels = [names[index] for index in chosen]
+    left_out = _left_out(len(names), int(finite.sum()), len(chosen))
+    caption = f"{given.title}: {_described(given.method)}.{left_out}"
     values = np.asarray(given.features[chosen], dtype=np.float64)
     if len(values) < _FEWEST or np.ptp(values, axis=0).max(initial=0.0) == 0:
         reason = f"{len(values)} usable features; a projection needs {_FEWEST} that differ"
@@ -102,11 +106,10 @@ def _described(method: str) -> str:
     return "the two principal components"
 
 
-def _left_out(given: FeatureSet, finite: np.ndarray, chosen: np.ndarray) -> str:
-    unseen = int((~finite).sum())
-    others = len(given.labels) - unseen - len(chosen)
-    parts = [f"{unseen} without a feature"] if unseen else []
-    parts += (
-        [f"{others} beyond the first {MOST_GROUPS} groups or {MOST_POINTS:,}"] if others else []
-    )
+def _left_out(given: int, finite: int, shown: int) -> str:
+    parts = []
+    if finite < given:
+        parts.append(f"{given - finite} without a feature")
+    if shown < finite:
+        parts.append(f"{finite - shown} beyond {MOST_GROUPS} groups or {MOST_POINTS:,} features")
     return f" Not shown: {', '.join(parts)}." if parts else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lreorg_fast.evaluation.measured import METRICS, Evaluation
@@ -10,6 +11,7 @@ from lreorg_fast.evaluation.paper import DIFFERENCE
 from lreorg_fast.evaluation.report import summary, tables
 from lreorg_fast.evaluation.report.document import (
     Block,
+    Bullets,
     Cell,
     Column,
     Document,
@@ -22,8 +24,9 @@ from lreorg_fast.evaluation.report.grid import Grid
 from lreorg_fast.evaluation.report.plots import attribute_bars, cluster_plot, scatter
 from lreorg_fast.evaluation.report.projection import FeatureSet, project
 from lreorg_fast.evaluation.report.sheets import Samples, sheet
-from lreorg_fast.evaluation.report.text import words
+from lreorg_fast.evaluation.report.text import plain, words
 
+LONGEST_TITLE = 64
 READING = (
     "Each cell holds the value, its 95% interval and the number n of observations behind it. "
     "↑ means that more protects or preserves more, ↓ that less does. A dash is a figure that "
@@ -37,10 +40,10 @@ ORIGINALS_INSIDE = (
 
 def compose(evaluation: Evaluation, samples: Samples, features: Sequence[FeatureSet]) -> Document:
     """The whole report; every figure of the evaluation stands in one of its tables."""
+    evaluation = _shortened(evaluation)
     grid = Grid(str(evaluation.run.get("command", "")))
     sections = (
         _summary(evaluation),
-        _limits(evaluation),
         _usual(evaluation, grid),
         _front(evaluation, grid),
         _sheets(evaluation, samples),
@@ -66,33 +69,41 @@ def compose(evaluation: Evaluation, samples: Samples, features: Sequence[Feature
     )
 
 
+def _shortened(evaluation: Evaluation) -> Evaluation:
+    """With titles that fit into a table: a folder's name may have 255 letters."""
+    short = tuple(
+        replace(method, title=plain(method.title, LONGEST_TITLE)) for method in evaluation.methods
+    )
+    return replace(evaluation, methods=short)
+
+
 def _section(
     anchor: str,
     title: str,
     blocks: Iterable[Block | None],
     paragraphs: Sequence[str] = (),
-    points: Sequence[str] = (),
 ) -> Section | None:
     """None if it would be empty."""
     present = tuple(block for block in blocks if block is not None)
-    if not present and not points:
-        return None
-    return Section(anchor, title, tuple(paragraphs), tuple(points), present)
+    return Section(anchor, title, tuple(paragraphs), blocks=present) if present else None
 
 
 def _summary(evaluation: Evaluation) -> Section:
     statement = str(evaluation.data.get("statement", ""))
+    front = naive_front(evaluation.methods)
+    named = {
+        "Do the recognizers work?": summary.recognizers_work(evaluation),
+        "Who wins between protection and usefulness?": summary.front_words(front),
+        "What did the parrot attack find?": summary.parrot_words(evaluation),
+        "Which attack finds most?": summary.strongest_attack(evaluation),
+        "What do the figures not say?": summary.not_said(evaluation),
+    }
+    lists = ((title, tuple(points)) for title, points in named.items())
     return Section(
         "summary",
         "Summary",
         tuple(text for text in (summary.judged(evaluation), statement) if text),
-        tuple(summary.found(evaluation)),
-    )
-
-
-def _limits(evaluation: Evaluation) -> Section:
-    return Section(
-        "limits", "What the figures do not say", points=tuple(summary.not_said(evaluation))
+        tuple(Bullets(title, points) for title, points in lists if points),
     )
 
 
@@ -107,13 +118,14 @@ def _usual(evaluation: Evaluation, grid: Grid) -> Section | None:
 
 def _front(evaluation: Evaluation, grid: Grid) -> Section | None:
     naive, parrot = naive_front(evaluation.methods), parrot_front(evaluation.methods)
-    plots = [scatter(naive, "Against recognizers as they are")]
-    if parrot.points:
-        plots.append(scatter(parrot, "Against the parrot attack"))
+    fronts = [naive, parrot] if parrot.points else [naive]
     return _section(
         "front",
         "The privacy-utility front",
-        [*plots, tables.front(naive, grid), tables.front(parrot, grid) if parrot.points else None],
+        [
+            scatter(fronts, evaluation.methods),
+            *(tables.front_table(front, grid) for front in fronts),
+        ],
         (
             "Protection is by the judge that is worst for the method, because an attacker takes "
             "the recognizer that serves him best. The original is not drawn: it protects nothing.",

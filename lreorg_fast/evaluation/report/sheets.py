@@ -71,7 +71,8 @@ def strip(label: str, pictures: Sequence[Picture | None]) -> Strip:
 
 
 def _face(label: str, picture: Picture) -> Image.Image:
-    shape, kind = getattr(picture, "shape", ()), getattr(picture, "dtype", type(picture).__name__)
+    shape: tuple[int, ...] = getattr(picture, "shape", ())
+    kind = getattr(picture, "dtype", type(picture).__name__)
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ImageError(
             f"a sample of '{label}' is {kind} of the shape {shape}; give (H, W, 3) uint8 RGB, or "

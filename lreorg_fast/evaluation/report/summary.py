@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from lreorg_fast.evaluation.measured import METRICS, Evaluation, Measured, MethodResult
-from lreorg_fast.evaluation.report.front import (
-    OWN,
-    Front,
-    Point,
-    compare,
-    judge_of,
-    main_methods,
-    naive_front,
-)
-from lreorg_fast.evaluation.report.text import clause, number, place, sentence, words
+from lreorg_fast.evaluation.figures import Figure
+from lreorg_fast.evaluation.measured import METRICS, Evaluation, Measured
+from lreorg_fast.evaluation.report.front import ORIGINAL, OWN, Front, Point, main_methods
+from lreorg_fast.evaluation.report.text import clause, number, place, plain, sentence, words
 
 # Below half of the genuine pairs accepted, "not recognised" says more of the recognizer.
 WORKS = 0.5
@@ -26,18 +19,8 @@ def judged(evaluation: Evaluation) -> str:
     counts = f"{words(data.get('pictures', '?'))} pictures of {words(data.get('subjects', '?'))}"
     return (
         f"{len(evaluation.methods)} methods were judged on {counts} people "
-        f"({words(data.get('name', '?'))}, {words(data.get('domain', '?'))})."
+        f"({plain(words(data.get('name', '?')), 120)}, {words(data.get('domain', '?'))})."
     )
-
-
-def found(evaluation: Evaluation) -> Iterator[str]:
-    """The findings, a sentence or two each."""
-    yield from recognizers_work(evaluation)
-    front = naive_front(evaluation.methods)
-    yield from front_words(front)
-    yield from own_words(front)
-    yield parrot_words(evaluation)
-    yield from strongest_attack(evaluation)
 
 
 def not_said(evaluation: Evaluation) -> Iterator[str]:
@@ -52,7 +35,7 @@ def not_said(evaluation: Evaluation) -> Iterator[str]:
         "who know the person; hair, clothes and place are not hidden by any method that edits a "
         "face."
     )
-    promised = [m.title for m in evaluation.methods if m.guarantee.casefold() not in ("none", "")]
+    promised = [m.title for m in main_methods(evaluation.methods) if _promises(m.guarantee)]
     yield (
         "A success rate is no guarantee: it holds for these pictures and these attacks. "
         + (
@@ -74,109 +57,112 @@ def not_said(evaluation: Evaluation) -> Iterator[str]:
 def recognizers_work(evaluation: Evaluation) -> Iterator[str]:
     """Whether the recognizers recognise the originals; otherwise PSR means nothing."""
     rates = [entry for entry in evaluation.judged if entry.metric == "tar"]
-    measured = [entry for entry in rates if entry.figure is not None]
-    if not measured:
+    if not any(entry.figure for entry in rates):
         why = clause(rates[0].reason) if rates else "it was not measured in this run"
         yield f"Whether the recognizers recognise the originals is not known: {why}."
-        return
-    worst = min(measured, key=lambda entry: entry.figure.value if entry.figure else 0.0)
-    yield (
-        f"The recognizers accept at least {sentence(worst)} of the pairs of originals of one "
-        f"person ({place(worst.where)})."
-    )
-    for entry in measured:
-        if entry.figure is not None and entry.figure.value < WORKS:
-            yield (
-                f"Warning: {place(entry.where)} accepts less than half of such pairs; that it "
-                "does not recognise an output proves no protection."
-            )
+    for entry in rates:
+        if entry.figure is not None:
+            text = f"{place(entry.where)}: {sentence(entry)} of the pairs of originals accepted."
+            if entry.figure.value < WORKS:
+                text += (
+                    " Warning: that is less than half, so that it does not recognise an output "
+                    "proves no protection."
+                )
+            yield text
 
 
 def front_words(front: Front) -> Iterator[str]:
-    """Who wins on the privacy-utility front."""
+    """Who wins on the privacy-utility front, and this package's method against each other."""
     if not front.points:
-        reasons = (
-            "; ".join(f"{m.title}: {clause(reason)}" for m, reason in front.missing) or "no methods"
+        reasons = "; ".join(f"{m.title}: {clause(reason)}" for m, reason in front.missing)
+        yield (
+            "No method can be placed between protection and usefulness "
+            f"({reasons or 'none was judged'})."
         )
-        yield f"No method can be placed between protection and usefulness ({reasons})."
         return
     best = "; ".join(_stands(point) for point in front.best)
     yield (
         f"On the front of protection ({front.axis}, by the recognizer that is worst for the "
-        f"method) and usefulness (APR), no method is better in both than: {best}."
+        f"method) and usefulness (APR), no method has better values than: {best}."
     )
-    beaten = [point for point in front.points if front.beaten_by(point)]
-    if beaten:
-        lines = "; ".join(
-            f"{point.method.title} by {', '.join(o.method.title for o in front.beaten_by(point))}"
-            for point in beaten
-        )
-        yield f"Beaten in both by their values: {lines}."
-
-
-def own_words(front: Front) -> Iterator[str]:
-    """The method of this package against each of the others, intervals considered."""
+    near = [point.method.title for point in front.points if front.nearly_best(point)]
+    if near:
+        yield f"As good within the intervals: {', '.join(near)}."
     own = front.of(OWN)
     for other in front.points if own is not None else ():
         if own is not None and other is not own:
             yield (
-                f"Against {other.method.title}, {own.method.title} protects "
-                f"{compare(own.protection, other.protection)}, and preserves "
-                f"{compare(own.usefulness, other.usefulness)}."
+                f"{own.method.title} against {other.method.title}: protects "
+                f"{_against('psr', own.protection, other.protection)}; preserves "
+                f"{_against('apr_mean', own.usefulness, other.usefulness)}."
             )
 
 
-def parrot_words(evaluation: Evaluation) -> str:
+def parrot_words(evaluation: Evaluation) -> Iterator[str]:
     """What the decisive attack found, whatever it says."""
-    lines, reasons = [], []
-    for method in main_methods(evaluation.methods):
-        entries = [e for e in method.all("parrot_rank_1") if "group" not in e.where]
-        measured = [entry for entry in entries if entry.figure is not None]
-        if measured:
-            worst = max(measured, key=lambda e: e.figure.value if e.figure else 0.0)
-            lines.append(f"{method.title} {sentence(worst)}{_naive(method, worst)}")
-        else:
-            reasons += [f"{method.title}: {clause(entry.reason)}" for entry in entries[:1]]
-    if not lines:
-        why = "; ".join(reasons) or "it was not part of this run"
-        return f"The parrot attack, the decisive one, has no figures: {why}."
-    text = (
-        "The parrot attack (a recognizer trained on the method's outputs of other people) puts "
-        f"the right person first for this share of the faces: {'; '.join(lines)}."
+    methods = main_methods(evaluation.methods)
+    given = [method for method in methods if any(method.all("parrot_rank_1"))]
+    if not given:
+        yield "The parrot attack, the decisive one, was not part of this run."
+        return
+    yield (
+        "The share of faces whose person a recognizer names first that was trained on the "
+        "method's outputs of other people:"
     )
-    return text + (f" Without a figure: {'; '.join(reasons)}." if reasons else "")
+    for method in given:
+        entries = [e for e in method.all("parrot_rank_1") if "group" not in e.where]
+        worst = _largest(entries)
+        if worst is None:
+            yield f"{method.title}: not known, {clause(entries[0].reason)}."
+            continue
+        naive = _largest(entry for entry in method.all("rank_1") if "group" not in entry.where)
+        plainly = f"; without that training at most {sentence(naive)}" if naive else ""
+        yield f"{method.title}: {_noted(worst)}{plainly}."
 
 
 def strongest_attack(evaluation: Evaluation) -> Iterator[str]:
-    """The re-identification that finds most faces of this package's own method."""
-    own = next((method for method in evaluation.methods if method.name == OWN), None)
-    entries = [
-        entry
-        for entry in (own.measured if own else ())
-        if entry.figure is not None
-        and (entry.metric.endswith("rank_1") or entry.metric == "rank_last")
-        and "group" not in entry.where
-    ]
-    if own is not None and entries:
-        worst = max(entries, key=lambda e: e.figure.value if e.figure else 0.0)
-        yield (
-            f"Of all attacks that were tried on {own.title}, '{METRICS[worst.metric].title}' "
-            f"({place(worst.where) or 'no further conditions'}) finds most: {sentence(worst)}."
+    """The re-identification that finds most faces, for each method that is no original."""
+    for method in main_methods(evaluation.methods):
+        worst = _largest(
+            entry
+            for entry in method.measured
+            if (entry.metric.endswith("rank_1") or entry.metric == "rank_last")
+            and "group" not in entry.where
         )
+        if worst is not None and method.name != ORIGINAL:
+            about = f" ({place(worst.where)})" if worst.where else ""
+            yield f"{method.title}: {METRICS[worst.metric].title}{about}, {_noted(worst)}."
 
 
-def _naive(method: MethodResult, parrot: Measured) -> str:
-    """The same recognizer without that training, for comparison."""
-    naive = [e for e in method.all("rank_1") if e.figure is not None and "group" not in e.where]
-    worst = max(naive, key=lambda e: e.figure.value if e.figure else 0.0, default=None)
-    if worst is None or worst.figure is None:
-        return ""
-    return f" (without such training at most {number('rank_1', worst.figure.value)}%)"
+def _promises(guarantee: str) -> bool:
+    """Not "none", nor "none: " and why."""
+    return guarantee.partition(":")[0].strip().casefold() not in ("none", "")
+
+
+def _noted(entry: Measured) -> str:
+    """The figure, and what its note says of chance, of a control and of what was left out."""
+    note = entry.figure.note if entry.figure is not None else ""
+    return f"{sentence(entry)}{f' ({clause(note)})' if note else ''}"
+
+
+def _largest(entries: Iterable[Measured]) -> Measured | None:
+    figures = [entry for entry in entries if entry.figure is not None]
+    return max(figures, key=lambda e: e.figure.value if e.figure else 0.0, default=None)
+
+
+def _against(metric: str, mine: Figure, theirs: Figure) -> str:
+    values = f"{number(metric, mine.value)}% against {number(metric, theirs.value)}%"
+    if mine.low > theirs.high:
+        return f"more, {values}, intervals apart"
+    if mine.high < theirs.low:
+        return f"less, {values}, intervals apart"
+    return f"as much as far as the intervals tell, {values}"
 
 
 def _stands(point: Point) -> str:
-    judge = judge_of(point)
+    judge = point.source[0].where.get("recognizer", "")
     return (
         f"{point.method.title} ({number('psr', point.protection.value)}% protected"
-        f"{f', {judge}' if judge else ''}; {number('apr_mean', point.usefulness.value)}% preserved)"
+        f"{f' by {judge}' if judge else ''}, "
+        f"{number('apr_mean', point.usefulness.value)}% preserved)"
     )

@@ -81,7 +81,7 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Round values, 3 to 7 of them."""
-        step = _round_step((self.high - self.low) / 4)
+        step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lreorg_fast.evaluation import paper
 from lreorg_fast.evaluation.measured import METRICS, Evaluation, MethodResult
@@ -11,9 +12,9 @@ from lreorg_fast.evaluation.report.document import Cell, Column, Row, Table
 from lreorg_fast.evaluation.report.front import (
     OWN,
     Front,
+    Point,
     is_alone,
     is_joint,
-    judge_of,
     main_methods,
 )
 from lreorg_fast.evaluation.report.grid import (
@@ -24,13 +25,13 @@ from lreorg_fast.evaluation.report.grid import (
     copied_number,
     quantities,
 )
-from lreorg_fast.evaluation.report.text import DASH, interval, number, place, rate
+from lreorg_fast.evaluation.report.text import interval, number, place, plain, rate
 
 USUAL = ("psr_closed_set", "psr", "released", "detection", "apr_mean", "fid", "feature_distance")
 RECOGNITION = (
     "psr", "psr_closed_set", "rank_1", "rank_5", "similarity", "similarity_gap",
 )  # fmt: skip
-PRESERVATION = ("apr", "apr_mean", "landmark_error", "diversity")
+PRESERVATION = ("apr", "apr_mean", "landmark_error", "pose_error", "gaze_error", "diversity")
 ATTACKS = (
     "parrot_rank_1",
     "parrot_tar",
@@ -126,14 +127,19 @@ def recovery(evaluation: Evaluation, grid: Grid) -> Table | None:
     published = paper.RECOVERY.rows[0].values
     rows = []
     for quantity in found:
-        value = published.get(quantity.where.get("attribute", "identity"))
+        # A recovered identity is said by a recognizer, without naming an attribute.
+        about = {"attribute": "identity", **quantity.where}
+        value = published.get(about["attribute"])
         copied = notes.dash(NOT_PUBLISHED) if value is None else Cell(copied_number(value))
-        rows.append((place(quantity.where) or "recovered", quantity, (copied,)))
+        rows.append((place(about), quantity, (copied,)))
+    without: dict[str, list[str]] = {}
     for method in evaluation.methods:
-        for entry in method.all("recovery"):
-            if method not in methods:
-                grid.cell(entry, Notes())
-                notes.add(f"{method.title}: {entry.reason}")
+        for entry in () if method in methods else method.all("recovery"):
+            grid.cell(entry, Notes())  # its reason is shown below the table
+            titles = without.setdefault(str(entry.reason), [])
+            titles += [method.title] if method.title not in titles else []
+    for reason, titles in without.items():
+        notes.add(f"{', '.join(titles)}: {reason}")
     caption = f"{paper.RECOVERY.title}, % ↑ ({paper.RECOVERY.conditions})"
     extra = [Column("LReOrg", "the paper's own figures", copied=True)]
     return grid.turned(caption, "attribute", methods, rows, extra, notes)
@@ -170,38 +176,48 @@ def of_metrics(
     return grid.table(caption, evaluation.methods, quantities(evaluation.methods, metrics))
 
 
-def front(front: Front, grid: Grid) -> Table | None:
+def front_table(front: Front, grid: Grid) -> Table | None:
     """Who stands on the privacy-utility front and who is beaten by whom."""
     if not front.points and not front.missing:
         return None
     notes = Notes()
-    best = {id(point) for point in front.best}
     rows = []
     for point in front.points:
-        protection = point.source[0]
-        value = number("psr", point.protection.value)
+        protection, usefulness = point.source
+        grid.cell(protection, Notes())  # it is shown, if as its complement
         detail = f"{interval('psr', point.protection)} n = {point.protection.n:,}"
-        verdict = ", ".join(other.method.title for other in front.beaten_by(point))
         cells = (
-            Cell(value, detail, notes.add(f"{point.method.title}: by {judge_of(point)}")),
-            grid.cell(point.source[1], notes),
-            Cell("on the front" if id(point) in best else f"beaten by {verdict}", lines=True),
+            Cell(number("psr", point.protection.value), detail, notes.add(point.protection.note)),
+            Cell(place(protection.where), lines=True),
+            grid.cell(usefulness, notes),
+            Cell(_verdict(front, point), lines=True),
         )
-        grid.cell(protection, Notes())
         rows.append(Row(point.method.title, cells))
     for method, reason in front.missing:
         dash = notes.dash(reason)
-        rows.append(Row(method.title, (dash, dash, Cell(DASH, notes=dash.notes))))
+        word = replace(dash, lines=True)
+        rows.append(Row(method.title, (dash, word, dash, word)))
+    titles = (f"{front.axis}, % ↑", "by", "APR, % ↑", "verdict")
     return Table(
         f"The front of protection ({front.axis}, by the judge that is worst for the method) and "
-        "usefulness (APR); beaten means: another method is at least as good in both values and "
-        "better in one",
+        "usefulness (APR). Beaten: another method is at least as good in both values and better "
+        "in one; intervals apart: for at least one such method in at least one of both",
         "method",
-        (Column(f"{front.axis}, % ↑"), Column("APR, % ↑"), Column("verdict")),
+        tuple(Column(title) for title in titles),
         tuple(rows),
         tuple(notes.texts),
         grid.command,
     )
+
+
+def _verdict(front: Front, point: Point) -> str:
+    named = [other.method.title for other in front.beaten_by(point)]
+    if not named:
+        return "on the front"
+    if len(named) > 4:
+        named[3:] = [f"{len(named) - 3} others"]
+    surely = "within the intervals as good" if front.nearly_best(point) else "intervals apart"
+    return f"beaten by {', '.join(named)}; {surely}"
 
 
 def remaining(evaluation: Evaluation, grid: Grid) -> Iterator[Table]:
@@ -256,7 +272,12 @@ def other_systems() -> Table:
 
 
 def _described(method: MethodResult) -> tuple[str, str, str, str]:
-    return method.name, method.description, method.guarantee, method.command
+    return (
+        plain(method.name, 120),
+        plain(method.description, 300),
+        plain(method.guarantee, 300),
+        method.command,
+    )
 
 
 def _loosest(columns: Sequence[Quantity]) -> list[Quantity]:

@@ -14,6 +14,7 @@ from lreorg_fast.evaluation.measured import METRICS, Measured
 
 DASH = "–"
 _LONGEST = 600
+_ROUNDING = 1e-9  # the distance of a set to itself is 1e-14 in double precision
 # Joiners that scripts need; all other format characters can reorder or hide text.
 _JOINERS = "\u200c\u200d"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:@/])")
@@ -59,6 +60,8 @@ def number(metric: str, value: float) -> str:
     if METRICS[metric].percent:
         percent = 100 * value
         return f"{percent:.2f}" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f}"
+    if abs(value) < _ROUNDING:
+        return "0"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -91,8 +94,8 @@ def rate(text: str) -> float:
 
 def place(where: Mapping[str, str]) -> str:
     """What a figure is about, in words."""
-    words = [f"FAR {value}" if key == "far" else value for key, value in sorted(where.items())]
-    return ", ".join(words)
+    said = [value for key, value in sorted(where.items()) if key != "far"]
+    return ", ".join([*said, f"FAR {where['far']}"] if "far" in where else said)
 
 
 def heading(metric: str) -> str:
