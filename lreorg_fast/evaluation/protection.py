@@ -2,6 +2,10 @@
 
 The naive attacker enrols originals and probes with an output, the reverse attacker enrols outputs
 and probes with an original. A face is always compared with **another** picture of its person.
+
+PSR and similarity are about outputs in which the detector finds a face: a missed detection is no
+protection. Who names people (ranks, and all attacks) is not stopped by a detector of ours and is
+shown every output that was released and that the recognizer gives an embedding for.
 """
 
 from __future__ import annotations
@@ -90,6 +94,8 @@ class _Faces:
         self.known: Labels = seen(self.originals)
         self.usable: Labels = judged_faces(outputs, self.outputs)
         self.left_out = left_out_note(outputs, self.usable)
+        self.shown: Labels = shown_pictures(outputs, self.outputs)
+        self.not_shown = not_shown_note(self.shown)
         face, other = genuine_pairs(self.subjects, both_ways=True)
         both = self.usable[face] & self.known[other]
         self.face, self.other = face[both], other[both]
@@ -131,9 +137,9 @@ class _Faces:
 
     def ranks(self) -> Iterator[Found]:
         """The naive attacker's."""
-        found = identify(self.outputs, self.originals, self.subjects, self.usable, self.known)
+        found = identify(self.outputs, self.originals, self.subjects, self.shown, self.known)
         if found is None:
-            reason = self.refusal or "there is only one person to name; add people"
+            reason = self._nobody
             yield from unavailable(_RANKS, reason, **self.where)
             return
         first = found.standing.within(1)
@@ -149,17 +155,25 @@ class _Faces:
             reason = f"the gallery holds {size} people, of whom 5 are nearly all; add people"
             yield from unavailable(["rank_5"], reason, **self.where)
         for metric, (shares, chance) in values.items():
-            note = f"gallery of {size:,} people's originals, {chance}; {self.left_out}"
+            note = f"gallery of {size:,} people's originals, {chance}; {self.not_shown}"
             yield Observations(metric, self.where, found.pictures, shares, note)
 
     def reverse(self) -> Found:
         """The reverse attacker's: people whose enrolled output is missing are left out."""
-        found = identify(self.originals, self.outputs, self.subjects, self.known, self.usable)
+        found = identify(self.originals, self.outputs, self.subjects, self.known, self.shown)
         where = self.where
         if found is None:
-            reason = self.refusal or NO_OTHER_PICTURE
-            return Measured("reverse_rank_1", None, where, reason)
-        return rank_1_of("reverse_rank_1", where, found, f"people's outputs; {self.left_out}")
+            return Measured("reverse_rank_1", None, where, self._nobody)
+        return rank_1_of("reverse_rank_1", where, found, f"people's outputs; {self.not_shown}")
+
+    @property
+    def _nobody(self) -> str:
+        """Why nobody can be named."""
+        if not self.shown.any():
+            return "nothing was released that the recognizer gives an embedding for"
+        if not len(genuine_pairs(self.subjects, both_ways=False)[0]):
+            return NO_OTHER_PICTURE
+        return "there are not two people of whom both an original and an output can be compared"
 
 
 def rank_1_of(metric: str, where: dict[str, str], found: Identified, gallery: str) -> Observations:
@@ -172,6 +186,16 @@ def rank_1_of(metric: str, where: dict[str, str], found: Identified, gallery: st
 def judged_faces(outputs: Observed, embeddings: Floats) -> Labels:
     """(N,) outputs that count: released, a face detected, and seen by the recognizer."""
     return outputs.released & outputs.found & seen(embeddings)
+
+
+def shown_pictures(outputs: Observed, embeddings: Floats) -> Labels:
+    """(N,) outputs that an attacker can compare: released, and embedded by the recognizer."""
+    return outputs.released & seen(embeddings)
+
+
+def not_shown_note(shown: Labels) -> str:
+    """How many outputs an attacker cannot compare."""
+    return f"{int((~shown).sum())} of {len(shown)} outputs not released or not embedded: left out"
 
 
 def left_out_note(outputs: Observed, usable: Labels) -> str:

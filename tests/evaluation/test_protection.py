@@ -92,6 +92,10 @@ def test_missed_and_filled_faces_are_no_protection() -> None:
     assert psr.n == 400
     assert psr.value < 0.01
     assert "100 of 600 outputs without a detected face, 100 not released" in psr.note
+    # No detector stops an attacker: every picture that was released is named.
+    assert found["rank_1", None].figure.n == 500
+    assert found["rank_1", None].figure.value > 0.99
+    assert found["reverse_rank_1", None].figure.value > 0.99
     assert value(found["released", None]) == pytest.approx(5 / 6)
     assert value(found["detection", None]) == pytest.approx(4 / 6)
     assert "no detector" in measured(outputs)["detection", None].reason
@@ -99,8 +103,10 @@ def test_missed_and_filled_faces_are_no_protection() -> None:
 
 def test_a_method_that_releases_nothing_has_no_psr() -> None:
     found = measured(observed(points(SUBJECTS), released=np.zeros(600, bool)))
-    for key in (("psr", "1e-3"), ("rank_1", None), ("reverse_rank_1", None), ("similarity", None)):
+    for key in (("psr", "1e-3"), ("similarity", None)):
         assert "no face was detected in any output" in found[key].reason
+    for key in (("rank_1", None), ("rank_5", None), ("reverse_rank_1", None)):
+        assert "nothing was released" in found[key].reason
     assert value(found["released", None]) == 0
 
 
@@ -117,7 +123,7 @@ def test_one_person() -> None:
     originals = observed(points(same))
     found = measured(originals, originals, subjects=same)
     assert "the originals give 0" in found["psr", "1e-3"].reason
-    assert "only one person" in found["rank_1", None].reason
+    assert "not two people" in found["rank_1", None].reason
     assert "no strangers" in found["similarity_gap", None].reason
 
 

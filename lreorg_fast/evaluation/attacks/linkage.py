@@ -11,7 +11,7 @@ import numpy as np
 from lreorg_fast.evaluation.figures import CONFIDENCE, Figure, Floats
 from lreorg_fast.evaluation.measured import Measured
 from lreorg_fast.evaluation.pairs import genuine_pairs, paired_cosines
-from lreorg_fast.evaluation.protection import judged_faces
+from lreorg_fast.evaluation.protection import shown_pictures
 from lreorg_fast.evaluation.protocol import Collection, Indices, Judges, Observed
 
 # The AUC of 20,000 pairs of strangers is known to .002; every resample goes through all of them.
@@ -36,13 +36,13 @@ def linkage(
 def _linkage(subjects: Indices, outputs: Observed, name: str, seed: int) -> Measured:
     where = {"recognizer": name}
     embeddings = outputs.embeddings[name]
-    usable = judged_faces(outputs, embeddings)
+    usable = shown_pictures(outputs, embeddings)
     first, second = genuine_pairs(subjects, both_ways=False)
     both = usable[first] & usable[second]
     first, second = first[both], second[both]
     people = np.unique(subjects[first])
     if len(people) < 2:
-        reason = "fewer than 2 people have two outputs in which a face is seen"
+        reason = "fewer than 2 people have two outputs that were released and embedded"
         return Measured("linkage_auc", None, where, reason)
     one, other = _strangers(np.flatnonzero(usable), subjects, np.random.default_rng(seed))
     figure = auc_figure(

@@ -30,8 +30,8 @@ class Target:
     Args:
         collection: N originals; what the attacker enrols, or not.
         outputs: what the method made of them.
-        judged: what the judges said of the outputs: those that were not released, or in which no
-            face was found, are no probes.
+        judged: what the judges said of the outputs: those that were not released are no probes.
+            Those in which no face was found are: an attacker is not stopped by our detector.
     """
 
     collection: Collection
@@ -46,12 +46,13 @@ class Target:
     @property
     def usable(self) -> Labels:
         """(N,) outputs that are attacked."""
-        return self.judged.released & self.judged.found
+        return self.judged.released
 
     @property
     def left_out(self) -> str:
         """How many are not, for notes."""
-        return f"{int((~self.usable).sum())} of {len(self.usable)} outputs are no face: left out"
+        count = int((~self.usable).sum())
+        return f"{count} of {len(self.usable)} outputs were not released: left out"
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_nothing_released_is_nothing_to_learn_from() -> None:
     assert all("released two outputs of 0 of 60" in str(entry.reason) for entry in found)
 
 
-def test_outputs_without_a_face_are_left_out() -> None:
+def test_outputs_that_were_not_released_are_left_out() -> None:
     def half(pictures: list) -> list:
         return [p if i % 4 else None for i, p in enumerate(pictures)]
 
@@ -103,7 +103,7 @@ def test_outputs_without_a_face_are_left_out() -> None:
     figure = found[0].figure
     assert figure is not None
     assert figure.n == 90
-    assert "30 of 120 outputs are no face" in figure.note
+    assert "30 of 120 outputs were not released" in figure.note
 
 
 def test_the_backbone_is_not_changed_and_training_repeats() -> None:
