@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+import functools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from lreorg_fast.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from lreorg_fast.evaluation.contenders import Contender
     from lreorg_fast.evaluation.folders import FolderCollection
+    from lreorg_fast.evaluation.judging import MakeAttackers
     from lreorg_fast.evaluation.methods import Method
     from lreorg_fast.evaluation.observing import MakeJudges
     from lreorg_fast.evaluation.protocol import Collection as Originals
-    from lreorg_fast.evaluation.run import MakeAttackers
+    from lreorg_fast.faces import Detector
+    from lreorg_fast.pipeline import Anonymizer
 
 AVATARS, PHOTOGRAPHS = "avatars", "photographs"
 CACHE = "cache"
@@ -100,7 +103,7 @@ def _demo(entry: Entry, given: Collection[str]) -> Contest:
     # Other people: seeds that no --seed reaches.
     training = AvatarCollection(*_TRAINING, _TRAINING_SEED + entry.seed)
     names = entry.methods or DEMO_METHODS
-    contenders = _methods(names, entry, "aligned", "--demo", None)
+    contenders = _methods(names, entry, "aligned", "--demo")
     make_judges = partial(avatar_judges, entry.bundle)
     return Contest(collection, contenders, make_judges, training, avatar_attackers)
 
@@ -145,48 +148,58 @@ def _refuse_without_method(entry: Entry, given: Collection[str]) -> None:
 
 
 def _of_folder(entry: Entry, collection: FolderCollection) -> list[Contender]:
-    from lreorg_fast.faces import load_detector
-
     if not entry.methods:
         return []
     faces = entry.faces or ("aligned" if entry.judges == AVATARS else "scene")
-    detector = partial(load_detector, entry.detector) if faces == "scene" else None
-    return _methods(entry.methods, entry, faces, str(collection.root), detector)
+    return _methods(entry.methods, entry, faces, str(collection.root))
 
 
-def _methods(
-    names: Sequence[str],
-    entry: Entry,
-    faces: str,
-    originals: str,
-    load_detector: Callable[[], object] | None,
-) -> list[Contender]:
+def _methods(names: Sequence[str], entry: Entry, faces: str, originals: str) -> list[Contender]:
     from lreorg_fast.evaluation.contenders import MethodContender
-    from lreorg_fast.evaluation.methods import make_method, method_info
-    from lreorg_fast.pipeline import Anonymizer
 
-    needed = [name for name in names if method_info(name).needs_bundle]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f"the method '{twice[0]}' is named twice; name it once")
-    anonymizer = Anonymizer.load(entry.bundle, device=entry.device) if needed else None
-    detector = None if load_detector is None else load_detector()
+    running = (entry.bundle, entry.device, entry.detector, faces, originals)
+    return [MethodContender(partial(make_running, name, *running)) for name in names]
 
-    def made(name: str) -> Method:
-        return make_method(
-            name,
-            anonymizer,
-            detector,  # type: ignore[arg-type]  # a Detector
-            faces=faces,  # type: ignore[arg-type]  # click has checked the choice
-            bundle=entry.bundle,
-            originals=originals,
-        )
 
-    aligned = anonymizer if faces == "aligned" else None
-    return [
-        MethodContender(made(name), aligned if method_info(name).kind == "network" else None)
-        for name in names
-    ]
+def make_running(
+    name: str, bundle: str, device: str, detector: str, faces: str, originals: str
+) -> tuple[Method, Anonymizer | None]:
+    """A method that is ready to run, and its networks where they see aligned faces.
+
+    Raises:
+        LReorgError: see :func:`lreorg_fast.evaluation.methods.make_method`.
+    """
+    from lreorg_fast.evaluation.methods import make_method, method_info
+
+    anonymizer = _anonymizer(bundle, device) if method_info(name).needs_bundle else None
+    method = make_method(
+        name,
+        anonymizer,
+        _detector(detector) if faces == "scene" else None,
+        faces=faces,  # type: ignore[arg-type]  # click has checked the choice
+        bundle=bundle,
+        originals=originals,
+    )
+    shared = method_info(name).kind == "network" and faces == "aligned"
+    return method, anonymizer if shared else None
+
+
+@functools.cache
+def _anonymizer(bundle: str, device: str) -> Anonymizer:
+    """One for all methods of a process."""
+    from lreorg_fast.pipeline import Anonymizer
+
+    return Anonymizer.load(bundle, device=device)
+
+
+@functools.cache
+def _detector(source: str) -> Detector:
+    from lreorg_fast.faces import load_detector
+
+    return load_detector(source)
 
 
 def _judges(entry: Entry, given: Collection[str]) -> MakeJudges:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from lreorg_fast.cli.contest import Contest
     from lreorg_fast.evaluation.measured import Evaluation, MethodResult
     from lreorg_fast.evaluation.observing import Observer
-    from lreorg_fast.evaluation.run import Evaluated, EvaluationSettings
+    from lreorg_fast.evaluation.run import Evaluated
+    from lreorg_fast.evaluation.settings import EvaluationSettings
 
 _SHOWN = ("psr", "psr_closed_set", "detection", "apr_mean", "fid", "feature_distance")
 
@@ -154,7 +155,7 @@ def evaluate(
         _list_methods()
         return
     from lreorg_fast.cli.contest import Entry, forget, make_contest, open_cache
-    from lreorg_fast.evaluation.run import EvaluationSettings
+    from lreorg_fast.evaluation.settings import EvaluationSettings
 
     given = _given(click.get_current_context())
     if output is None and (resume or force or keep_cache):

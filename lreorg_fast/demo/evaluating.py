@@ -105,6 +105,10 @@ class AvatarCollection:
     def __len__(self) -> int:
         return len(self._avatars)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pictures that are kept: they are drawn again."""
+        return {name: value for name, value in vars(self).items() if name != "_chunk"}
+
     def picture(self, index: int) -> Picture:
         """(size, size, 3) uint8 RGB; drawn with its neighbours, of which the last are kept."""
         return self._chunk(index // _CHUNK)[index % _CHUNK]

@@ -7,7 +7,7 @@ import itertools
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
 
 Progress = Callable[[int, int], None]
+MakeMethod = Callable[[], "tuple[Method, Anonymizer | None]"]
 # Outputs of a method that runs here stay in memory, because its draws cannot be repeated.
 MOST_HELD_BYTES = 2**30
-# Share of faces that come back right: at 500 the interval is 4 points wide at worst.
-MOST_RESTORED = 500
+# To bring a face back costs as much as to hide it; 300 give an interval of 6 points to each side.
+MOST_RESTORED = 300
 _CHUNK = 32
 _NO_KEY = "a folder holds no keys; recovery is measured for methods that run here"
 
@@ -145,26 +146,25 @@ class MethodContender:
     its own, as on the command line.
 
     Args:
-        method: ready to run.
-        anonymizer: its networks, where they see aligned faces; see :class:`Contender`.
+        make: makes the method and names its networks, where they see aligned faces (see
+            :class:`Contender`); called again in every process that the contender is sent to.
         most_restored: pictures that are brought back with their keys; the rest is not asked for.
     """
 
     runs = True
 
-    def __init__(
-        self,
-        method: Method,
-        anonymizer: Anonymizer | None = None,
-        most_restored: int = MOST_RESTORED,
-    ) -> None:
-        self._method, self._most_restored = method, most_restored
-        self.anonymizer = anonymizer
+    def __init__(self, make: MakeMethod, most_restored: int = MOST_RESTORED) -> None:
+        self._make, self._most_restored = make, most_restored
+        self._method, self.anonymizer = make()
+        method = self._method
         self.hides_identity_alone = method.info.family == "methods"
         self.name, self.title = method.name, method.title
         self.description, self.guarantee = method.description, method.guarantee
         self.command = method.command
         self.restores = method.restores
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._make, self._most_restored)
 
     def outputs(self, originals: Collection, progress: Progress) -> HeldPictures:
         """See :class:`Contender`.

@@ -8,65 +8,39 @@ distribution alone counts, only mean and covariance.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, LReorgError
-from lreorg_fast.evaluation.answers import Answer, Answers
-from lreorg_fast.evaluation.fid import FeatureStatistics
-from lreorg_fast.evaluation.figures import Floats
+from lreorg_fast.evaluation.answers import Answers
 from lreorg_fast.evaluation.protocol import (
-    FaceFinder,
-    FeatureNet,
     Judges,
     Observed,
     Pictures,
 )
+from lreorg_fast.evaluation.questions import Collected, Question, Rows, questions
 from lreorg_fast.media.pictures import Picture
 
 BLOCK = 32
 MOST_WORKERS = 64
 # Pixels in a block: photographs of 12 megapixels come two at a time, however large the block.
 _MOST_PIXELS = 32 * 1024**2
-_LANDMARKS = 10
 
 Progress = Callable[[int, int], None]
 MakeJudges = Callable[[], Judges]
-Ask = Callable[[Sequence[Picture]], NDArray[Any]]
-Rows = dict[str, Answer]
 Asked = dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Question:
-    """One judge, asked about pictures; the answer is a row of numbers for each.
-
-    Attributes:
-        name: different for each question to the same judges.
-        fingerprint: of the judge.
-        ask: (n, D) of n pictures.
-    """
-
-    name: str
-    fingerprint: str
-    ask: Ask
-
-    @property
-    def key(self) -> str:
-        """Under which answers are kept: one network may answer several questions."""
-        return f"{self.name}\n{self.fingerprint}"
 
 
 class Observer:
@@ -94,14 +68,14 @@ class Observer:
         for name, value, most in (("workers", workers, MOST_WORKERS), ("block", block, 4096)):
             if not 1 <= value <= most:
                 raise ConfigError(f"{name} is {value}, but must be 1 to {most}")
-        self._make_judges, self._answers = make_judges, answers
-        self._workers, self._block = workers, block
+        self.make_judges, self._answers = make_judges, answers
+        self.workers, self._block = workers, block
         self._pool: ProcessPoolExecutor | None = None
 
     @cached_property
     def judges(self) -> Judges:
         """In this process."""
-        return self._make_judges()
+        return self.make_judges()
 
     def __enter__(self) -> Observer:
         return self
@@ -130,9 +104,9 @@ class Observer:
         """
         if len(pictures) == 0:
             raise ConfigError("there are no pictures to look at; give at least one")
-        collected = _Collected(self.judges, len(pictures))
+        collected = Collected(self.judges, len(pictures))
         for job in self._answered(pictures):
-            collected.add(job.block)
+            collected.add([(entry.index, entry.rows) for entry in job.block])
             if progress is not None:
                 progress(collected.done, len(pictures))
         return collected.observed()
@@ -143,7 +117,7 @@ class Observer:
         if not asked:
             raise ConfigError("nobody looks at the pictures: there is no judge at all")
         jobs = (self._begin(block, asked) for block in self._blocks(pictures, asked))
-        for job in _ahead(jobs, 2 * self._workers if self._workers > 1 else 0):
+        for job in _ahead(jobs, 2 * self.workers if self.workers > 1 else 0):
             self._finish(job, asked)
             yield job
 
@@ -189,23 +163,25 @@ class Observer:
     def _submit(
         self, pictures: list[Picture], wanted: Mapping[str, Sequence[int]]
     ) -> Future[Asked]:
-        if self._workers == 1 or not pictures:
+        if self.workers == 1 or not pictures:
             future: Future[Asked] = Future()
             future.set_result(_ask(self.judges, pictures, wanted))
             return future
         if self._pool is None:
-            threads = max(1, (os.cpu_count() or 1) // self._workers)
+            threads = max(1, (os.cpu_count() or 1) // self.workers)
             self._pool = ProcessPoolExecutor(
-                self._workers,
+                self.workers,
                 # A forked process can hang in a lock that a thread of this one held.
                 multiprocessing.get_context("spawn"),
                 _start_worker,
-                (self._make_judges, threads),
+                (self.make_judges, threads),
             )
         return self._pool.submit(_ask_in_worker, pictures, wanted)
 
     def _finish(self, job: _Job, asked: Mapping[str, Question]) -> None:
-        for name, answers in _result(job.answers).items():
+        with died():
+            result = job.answers.result()
+        for name, answers in result.items():
             entries = [job.shown[i] for i in job.wanted[name]]
             for entry, answer in zip(entries, answers, strict=True):
                 entry.rows[name] = answer
@@ -234,112 +210,6 @@ class _Job:
     answers: Future[Asked]
 
 
-class _Collected:
-    """The answers about all pictures as arrays."""
-
-    def __init__(self, judges: Judges, count: int) -> None:
-        self._judges, self._count = judges, count
-        self.done = 0
-        self._released = np.zeros(count, dtype=bool)
-        self._tables: dict[str, NDArray[np.float32]] = {}
-        self._statistics: dict[str, FeatureStatistics] = {}
-
-    def add(self, block: Iterable[_Entry]) -> None:
-        for entry in block:
-            self.done += 1
-            self._released[entry.index] = bool(entry.rows)
-            for name, row in entry.rows.items():
-                if name not in self._streamed:
-                    self._table(name, row)[entry.index] = row
-        for name in self._streamed:
-            rows = [entry.rows[name] for entry in block if entry.rows]
-            if rows:
-                self._add_features(name, np.stack(rows).astype(np.float64))
-
-    @cached_property
-    def _streamed(self) -> frozenset[str]:
-        return frozenset(_feature_name(net) for net in self._judges.features)
-
-    def _table(self, name: str, row: Answer) -> NDArray[np.float32]:
-        table = self._tables.setdefault(
-            name, np.full((self._count, len(row)), np.nan, dtype=np.float32)
-        )
-        _check_length(name, len(row), table.shape[1])
-        return table
-
-    def _add_features(self, name: str, rows: Floats) -> None:
-        statistics = self._statistics.setdefault(name, FeatureStatistics(rows.shape[1], name))
-        _check_length(name, rows.shape[1], statistics.length)
-        statistics.add(rows)
-
-    def observed(self) -> Observed:
-        """See :class:`lreorg_fast.evaluation.protocol.Observed`."""
-        recognizers = {r.name: self._embeddings(r.name) for r in self._judges.recognizers}
-        found, landmarks = self._faces()
-        attributes = None
-        if self._judges.attributes is not None:
-            width = len(self._judges.attributes.names)
-            table = self._tables.get(_ATTRIBUTES)
-            none = np.zeros((self._count, width), dtype=bool)
-            attributes = none if table is None else np.nan_to_num(table) > 0
-        statistics = {
-            net.convention: (s.mean, s.covariance, s.n)
-            for net in self._judges.features
-            for s in [self._statistics.get(_feature_name(net))]
-            if s is not None and s.n > 1
-        }
-        return Observed(self._released, recognizers, attributes, found, landmarks, statistics)
-
-    def _embeddings(self, name: str) -> Floats:
-        table = self._tables.get(_recognizer_name(name), np.full((self._count, 1), np.nan))
-        rows = table.astype(np.float64)
-        rows[~np.isfinite(rows).all(axis=1)] = np.nan
-        return rows
-
-    def _faces(self) -> tuple[NDArray[np.bool_], Floats | None]:
-        table = self._tables.get(_FINDER)
-        if table is None:
-            found = self._released if self._judges.finder is None else self._released & False
-            return found, None
-        found = np.nan_to_num(table[:, 0]) > 0
-        if table.shape[1] == 1:
-            return found, None
-        return found, table[:, 1:].astype(np.float64).reshape(-1, _LANDMARKS // 2, 2)
-
-
-_ATTRIBUTES, _FINDER = "attributes", "finder"
-
-
-def _recognizer_name(name: str) -> str:
-    return f"recognizer {name}"
-
-
-def _feature_name(net: FeatureNet) -> str:
-    return f"features {net.metric} {net.convention}"
-
-
-def questions(judges: Judges) -> Iterator[Question]:
-    """What is asked of whom; every answer is a row of numbers per picture."""
-    for recognizer in judges.recognizers:
-        yield Question(_recognizer_name(recognizer.name), recognizer.fingerprint, recognizer.embed)
-    reader, finder = judges.attributes, judges.finder
-    if reader is not None:
-        yield Question(_ATTRIBUTES, reader.fingerprint, reader.read)
-    if finder is not None:
-        yield Question(_FINDER, finder.fingerprint, partial(_find, finder))
-    for net in judges.features:
-        yield Question(_feature_name(net), net.fingerprint, net.features)
-
-
-def _find(finder: FaceFinder, pictures: Sequence[Picture]) -> NDArray[Any]:
-    """(N, 1) found, or (N, 11) found and landmarks."""
-    found, landmarks = finder.find(pictures)
-    column = np.asarray(found, dtype=np.float32)[:, None]
-    if landmarks is None:
-        return column
-    return np.concatenate([column, landmarks.reshape(len(column), _LANDMARKS)], axis=1)
-
-
 def _ask(judges: Judges, pictures: list[Picture], wanted: Mapping[str, Sequence[int]]) -> Asked:
     """Rows (len(wanted[name]), D) float32 by question."""
     answers: Asked = {}
@@ -359,13 +229,18 @@ def _ask(judges: Judges, pictures: list[Picture], wanted: Mapping[str, Sequence[
 _worker_judges: Judges | None = None
 
 
-def _start_worker(make_judges: MakeJudges, threads: int) -> None:
-    global _worker_judges
-    # The parent is told of Ctrl-C too, and ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def be_a_worker(threads: int) -> None:
+    """What a process does first that works for another: it leaves Ctrl-C to that one, which is
+    told of it too and ends its workers itself."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+
+
+def _start_worker(make_judges: MakeJudges, threads: int) -> None:
+    global _worker_judges
+    be_a_worker(threads)
     _worker_judges = make_judges()
 
 
@@ -374,9 +249,11 @@ def _ask_in_worker(pictures: list[Picture], wanted: Mapping[str, Sequence[int]])
     return _ask(_worker_judges, pictures, wanted)
 
 
-def _result(answers: Future[Asked]) -> Asked:
+@contextlib.contextmanager
+def died() -> Iterator[None]:
+    """Raises LReorgError where a worker was killed."""
     try:
-        return answers.result()
+        yield
     except BrokenProcessPool as error:
         raise LReorgError(
             "a worker process was killed, perhaps because memory ran out; what was measured is "
@@ -392,11 +269,3 @@ def _ahead(jobs: Iterator[_Job], count: int) -> Iterator[_Job]:
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
-
-
-def _check_length(name: str, length: int, expected: int) -> None:
-    if length != expected:
-        raise ConfigError(
-            f"the judge '{name}' gave {length} numbers for a picture and {expected} before; its "
-            "cache is of another version: start over with --force"
-        )

@@ -17,6 +17,7 @@ from lreorg_fast.evaluation.measured import Measured, unavailable
 from lreorg_fast.evaluation.preservation import preservation, recovery
 from lreorg_fast.evaluation.protection import protection
 from lreorg_fast.evaluation.protocol import Collection, Judges, Observed, Pictures
+from lreorg_fast.evaluation.subgroups import subgroups
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,14 @@ def linked(trial: Trial) -> list[Measured]:
     return linkage(trial.collection, trial.outputs, trial.judges)
 
 
+def by_group(trial: Trial) -> list[Measured]:
+    """See :func:`lreorg_fast.evaluation.subgroups.subgroups`."""
+    if not trial.contender.hides_identity_alone:
+        return []  # the tables of groups compare the methods of the main table
+    seen = (trial.originals, trial.outputs, trial.judges)
+    return subgroups(trial.collection, *seen, trial.calibration)
+
+
 def attacked(trial: Trial) -> Iterable[Measured]:
     """The attacks that learn from the method's outputs for other people."""
     attack, network = trial.attacked, trial.contender.anonymizer
@@ -95,4 +104,4 @@ def attacked(trial: Trial) -> Iterable[Measured]:
     yield from reversal(target, attack.originals, trial.judges, network)
 
 
-MEASURES: Sequence[Measure] = (protected, preserved, recovered, linked, attacked)
+MEASURES: Sequence[Measure] = (protected, preserved, recovered, linked, by_group, attacked)
