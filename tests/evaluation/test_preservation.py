@@ -117,7 +117,7 @@ def test_the_interval_of_the_distance_is_that_of_repetition() -> None:
     """500 repetitions of two samples: the true distance of 95% of them, give or take 3%."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((4, 4)) / 2 + np.eye(4)
-    shift = np.array([0.5, 0, 0, 0.3])
+    shift = np.array([2.0, 0, 0, 1.0])  # so that both terms of the variance count
     truth = frechet_distance(np.zeros(4), np.eye(4), shift, mix @ mix.T)
     covered, values, halves = 0, [], []
     for _ in range(500):

@@ -67,3 +67,23 @@ def test_the_interval_is_that_of_repetition(monkeypatch: pytest.MonkeyPatch) -> 
         widths.append(found.high - found.low)
     assert 0.6 < np.mean(values) < 0.95
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.4)
+
+
+def test_the_bootstrap_draws_people_and_all_their_pairs() -> None:
+    """Against one area per resample, counted pair by pair."""
+    random = np.random.default_rng(1)
+    people, seed = 8, 3
+    own = np.arange(people)
+    genuine = random.normal(0.5, 1, people)
+    one, two = np.triu_indices(people, k=1)
+    # Everybody is easy or hard to tell from others, which pairs of strangers share.
+    ease = random.normal(0, 1, people)
+    others = ease[one] + ease[two] + random.normal(0, 0.1, len(one))
+    found = auc_figure(genuine, own, others, (one, two), seed)
+    areas = []
+    draws = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), 1_000)
+    for counts in draws:
+        weights = counts[own][:, None] * (counts[one] * counts[two])[None]
+        if weights.any():
+            areas.append((weights * (genuine[:, None] > others[None])).sum() / weights.sum())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])))
