@@ -177,7 +177,8 @@ class Grid:
 
 def copied_number(value: float) -> str:
     """A figure of the paper with the digits that it has there."""
-    return f"{value:g}" if value == round(value) and value in (0, 100) else f"{value:.4g}"
+    one = f"{value:.1f}"
+    return one if value not in (0, 100) and float(one) == value else f"{value:g}"
 
 
 def _paper_cells(paper: PaperTable | None, method: str, notes: Notes) -> tuple[Cell, ...]:

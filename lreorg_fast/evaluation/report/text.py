@@ -17,7 +17,10 @@ _LONGEST = 600
 _ROUNDING = 1e-9  # the distance of a set to itself is 1e-14 in double precision
 # Joiners that scripts need; all other format characters can reorder or hide text.
 _JOINERS = "\u200c\u200d"
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:@/])")
+# Anywhere: emphasis, code, links, markup, cells, entities, mathematics, mentions, bare addresses.
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+# At the start of a line: headings, lists, rules.
+_MARKDOWN_START = re.compile(r"^(\d*)([#+\-=.)])")
 
 
 def plain(text: object, longest: int = _LONGEST) -> str:
@@ -40,7 +43,8 @@ def markup(text: object, longest: int = _LONGEST) -> str:
 
 def markdown(text: object, longest: int = _LONGEST) -> str:
     """:func:`plain` as Markdown that shows every sign as it is, also inside of a table."""
-    return _MARKDOWN.sub(r"\\\1", plain(text, longest))
+    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(text, longest))
+    return _MARKDOWN_START.sub(r"\1\\\2", escaped)
 
 
 def code_span(text: object) -> str:
