@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -231,11 +232,12 @@ _worker_judges: Judges | None = None
 
 def be_a_worker(threads: int) -> None:
     """What a process does first that works for another: it leaves Ctrl-C to that one, which is
-    told of it too and ends its workers itself."""
-    import torch
-
+    told of it too and ends its workers itself, and takes its share of the cores."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 def _start_worker(make_judges: MakeJudges, threads: int) -> None:
