@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -29,6 +29,7 @@ def inference(
     labels: Mapping[str, Labels],
     extractor: Extractor,
     features: str,
+    convention: str | None = None,
 ) -> list[Measured]:
     """``attribute_inference`` of every attribute that is known of both sets of people.
 
@@ -42,57 +43,61 @@ def inference(
         labels: (n,) true attributes of the training pictures.
         extractor: what the classifier looks at.
         features: what that is, for the note.
+        convention: tells several extractors apart in the entries; None for the only one.
 
     Raises:
         MissingExtra: without scikit-learn.
     """
+    about = {} if convention is None else {"convention": convention}
     names = [name for name in labels if name in target.collection.attributes]
     if not names:
         reason = "no attribute is known of the test people and of the training people"
-        return unavailable(["attribute_inference"], reason)
+        return unavailable(["attribute_inference"], reason, **about)
     released = np.array([output is not None for output in training.outputs], dtype=bool)
     outputs = [output for output in training.outputs if output is not None]
     if not outputs:
-        return _all(names, "the method released no output to learn from")
+        reason = "the method released no output to learn from"
+        return [
+            Measured("attribute_inference", None, {"attribute": n, **about}, reason) for n in names
+        ]
     known = in_chunks(extractor, outputs)
     rows = looked_at(extractor, target.outputs, target.usable)
     usable = seen(known)
-    found: list[Measured] = []
-    for name in names:
-        wanted = labels[name][released][usable]
-        truth = target.collection.attributes[name]
-        found += _named(name, known[usable], wanted, rows, truth, target, features)
-    return found
-
-
-def _all(names: list[str], reason: str) -> list[Measured]:
-    return [Measured("attribute_inference", None, {"attribute": name}, reason) for name in names]
+    return [
+        _named(
+            {"attribute": name, **about},
+            (known[usable], labels[name][released][usable]),
+            (rows, target.collection.attributes[name]),
+            target,
+            features,
+        )
+        for name in names
+    ]
 
 
 def _named(
-    name: str,
-    known: Floats,
-    wanted: Labels,
-    rows: Floats,
-    truth: Labels,
+    where: dict[str, str],
+    training: tuple[Floats, Labels],
+    test: tuple[Floats, Labels],
     target: Target,
     features: str,
-) -> Iterator[Measured]:
-    where = {"attribute": name}
+) -> Measured:
+    """One attribute, from features and truth of the training outputs and of the tested ones."""
+    (known, wanted), (rows, truth) = training, test
     pictures = np.flatnonzero(seen(rows))
+    truth = truth[pictures]
     fewest = min(int(wanted.sum()), int((~wanted).sum()))
-    tested = min(int(truth[pictures].sum()), int((~truth[pictures]).sum()))
+    tested = min(int(truth.sum()), int((~truth).sum()))
     if min(fewest, tested) < FEWEST_OF_A_KIND:
         reason = (
-            f"with and without '{name}' it needs {FEWEST_OF_A_KIND} outputs each to learn from and "
-            f"to test, and the rarer are {fewest} and {tested}"
+            f"with and without the attribute it needs {FEWEST_OF_A_KIND} outputs each to learn "
+            f"from and to test, and the rarer are {fewest} and {tested}"
         )
-        yield Measured("attribute_inference", None, where, reason)
-        return
-    right = _predicted(known, wanted, rows[pictures]) == truth[pictures]
+        return Measured("attribute_inference", None, where, reason)
+    right = _predicted(known, wanted, rows[pictures]) == truth
     note = f"balanced, chance .5; logistic regression on {features}; {target.left_out}"
-    figure = balanced_figure(right, truth[pictures], target.subjects[pictures], note)
-    yield Measured("attribute_inference", figure, where)
+    figure = balanced_figure(right, truth, target.subjects[pictures], note)
+    return Measured("attribute_inference", figure, where)
 
 
 def _predicted(known: Floats, wanted: Labels, rows: Floats) -> Labels:

@@ -94,13 +94,14 @@ class Projected:
         extractor: the frozen features.
         name: of the result.
         description: of what the features are.
-        components: of the principal components that are kept before.
+        components: principal components that are kept before. On the residual of avatars (150
+            people to learn from) 64 find 45% of unprotected faces, 128 33%, 256 31%.
     """
 
     extractor: Extractor
     name: str
     description: str
-    components: int = 128
+    components: int = 64
 
     def train(self, pictures: Sequence[Picture], subjects: Indices) -> Extractor:
         """See :class:`Learner`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ from toy_pictures import (
 from lreorg_fast.audit import AuditReport, AuditSettings, Finding
 from lreorg_fast.demo.figures import draw_people
 from lreorg_fast.demo.judge import Judge
-from lreorg_fast.errors import ConfigError
+from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.evaluation.attacks import Target, TrainingSet
 from lreorg_fast.evaluation.attacks.audited import audited
 from lreorg_fast.evaluation.attacks.inference import balanced_figure, inference
@@ -126,6 +127,8 @@ def test_an_attribute_that_shows_is_inferred() -> None:
     found = inference(target, training, labels, colours, "colours")
     assert found[0].where == {"attribute": "red"}
     assert share(found) > 0.95
+    (entry,) = inference(target, training, labels, colours, "colours", convention="fields")
+    assert entry.where == {"attribute": "red", "convention": "fields"}
 
 
 def test_an_attribute_that_is_gone_is_guessed() -> None:
@@ -230,3 +233,18 @@ def test_bounds_of_the_audit_become_figures(
     assert refuted.figure is not None
     assert refuted.figure.note.startswith("REFUTED")
     assert "infinite" in str(infinite.reason)
+
+
+MISSING = "lreorg_fast\\[evaluate\\]"
+
+
+def test_inference_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(MissingExtra, match=MISSING):
+        inference(*tinted(same, 60, 2, 5), colours, "colours")
+
+
+def test_a_discriminant_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    with pytest.raises(MissingExtra, match=MISSING):
+        outside_of_face(attacked(same), learnt(same))
