@@ -211,7 +211,8 @@ def front_table(front: Front, grid: Grid) -> Table | None:
 
 
 def _verdict(front: Front, point: Point) -> str:
-    named = [other.method.title for other in front.beaten_by(point)]
+    # Short, or one long name makes every row of a phone tall.
+    named = [plain(other.method.title, 28) for other in front.beaten_by(point)]
     if not named:
         return "on the front"
     if len(named) > 4:
