@@ -21,8 +21,7 @@ from lreorg_fast.faces.regions import head_shapes
 from lreorg_fast.keywords import DEFAULT_KEEP
 from lreorg_fast.media.pictures import Picture
 from lreorg_fast.pipeline import Anonymizer
-from lreorg_fast.privacy import Ledger
-from lreorg_fast.result import FaceResult
+from lreorg_fast.privacy import GroupIdentityAnonymizer, Ledger
 
 
 @pytest.mark.parametrize("name", ALIGNED)
@@ -163,7 +162,7 @@ def test_joint_methods_hide_the_attribute_and_identity_hides_the_person(
     recognised, kept = seen("lreorg")
     assert recognised < 0.2
     for attribute in ("gender", "age"):
-        assert kept[attribute] > 0.6
+        assert kept[attribute] > 0.5
         assert seen(f"lreorg+{attribute}-farthest")[1][attribute] < 0.4
         assert 0.2 < seen(f"lreorg+{attribute}")[1][attribute] < 0.8
     recognised, kept = seen("hide-makeup-farthest")
@@ -202,25 +201,24 @@ def test_what_has_no_keys_says_so(toy: Anonymizer, portraits: list[Picture]) -> 
 def test_equal_tracks_share_a_draw_within_a_method_and_never_between_methods(
     toy: Anonymizer, portraits: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[FaceResult] = []
-    call = type(toy).__call__
+    draws: list[str] = []
+    replacement = GroupIdentityAnonymizer.replacement
 
-    def noted(self: Anonymizer, *given: Any, **settings: Any) -> Any:
-        result = call(self, *given, **settings)
-        seen.extend(result.faces)
-        return result
+    def noted(self: GroupIdentityAnonymizer, feature: Any) -> Any:
+        draws.append(self.mechanism.name)
+        return replacement(self, feature)
 
-    monkeypatch.setattr(type(toy), "__call__", noted)
+    monkeypatch.setattr(GroupIdentityAnonymizer, "replacement", noted)
     same = [portraits[0]] * 40
     method = make_method("lreorg", toy)
-    made = [*method(same, [7] * 40), *method(same[:2], ["7", 8])]
-    assert all((made[0] == out).all() for out in made[:41] if out is not None)
-    assert len({face.track for face in seen}) == 2
-    seen.clear()
+    method(same, [7] * 40)
+    method(same[:2], ["7", 8])
+    assert draws == ["window-rr"] * 2
     make_method("k-anonymity", toy)(same[:1], [7])
-    assert seen[0].mechanism == {"identity": "k-anonymity"}
-    fresh = make_method("lreorg", toy)(same)
-    assert any((fresh[0] != out).any() for out in fresh if out is not None)
+    make_method("lreorg", toy)(same[:1], [7])
+    assert draws[2:] == ["k-anonymity", "window-rr"]
+    method(same)
+    assert len(draws) == 44
 
 
 @pytest.mark.parametrize("name", ["avatar", "lreorg", "lreorg+age", "hide-gender-farthest"])
