@@ -15,7 +15,7 @@ from lreorg_fast.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from lreorg_fast.evaluation.contenders import Contender
     from lreorg_fast.evaluation.folders import FolderCollection
-    from lreorg_fast.evaluation.judging import MakeAttackers
+    from lreorg_fast.evaluation.judging import Keep, MakeAttackers
     from lreorg_fast.evaluation.methods import Method
     from lreorg_fast.evaluation.observing import MakeJudges
     from lreorg_fast.evaluation.protocol import Collection as Originals
@@ -240,6 +240,25 @@ def open_cache(folder: Path, resume: bool, force: bool) -> Path:
             )
         forget(cache)
     return cache
+
+
+def open_kept(contest: Contest, folder: Path, overwrite: bool) -> Keep:
+    """Where outputs go, checked before any is made.
+
+    Raises:
+        ConfigError: nothing runs here. OutputError: a folder of outputs is there already.
+    """
+    from lreorg_fast.evaluation.judging import Keep
+    from lreorg_fast.evaluation.methods.keeping import RECORD
+    from lreorg_fast.files import check_folder_target, make_folder
+
+    running = [contender.name for contender in contest.contenders if contender.runs]
+    if not running:
+        raise ConfigError("--keep-outputs has no effect without --method or --demo; leave it out")
+    make_folder(folder)
+    for name in running:
+        check_folder_target(folder / name, overwrite, RECORD, "a folder of kept outputs")
+    return Keep(folder, overwrite)
 
 
 def forget(cache: Path) -> None:

@@ -25,6 +25,7 @@ from lreorg_fast.errors import ConfigError
 
 if TYPE_CHECKING:
     from lreorg_fast.cli.contest import Contest
+    from lreorg_fast.evaluation.judging import Keep
     from lreorg_fast.evaluation.measured import Evaluation, MethodResult
     from lreorg_fast.evaluation.observing import Observer
     from lreorg_fast.evaluation.run import Evaluated
@@ -112,6 +113,12 @@ _SHOWN = ("psr", "psr_closed_set", "detection", "apr_mean", "fid", "feature_dist
     metavar="FOLDER",
     help="Write report.html, report.md and report.json there; while it runs, a private cache.",
 )
+@click.option(
+    "--keep-outputs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write what each --method made, and was judged by, to a folder of its name there.",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
 @click.option("--force", is_flag=True, help="Start over: remove an earlier cache and report.")
 @click.option(
@@ -134,6 +141,7 @@ def evaluate(
     resume: bool,
     force: bool,
     keep_cache: bool,
+    keep_outputs: Path | None,
     workers: int,
     no_attacks: bool,
     as_json: bool,
@@ -154,7 +162,7 @@ def evaluate(
     if list_methods:
         _list_methods()
         return
-    from lreorg_fast.cli.contest import Entry, forget, make_contest, open_cache
+    from lreorg_fast.cli.contest import Entry, forget, make_contest, open_cache, open_kept
     from lreorg_fast.evaluation.settings import EvaluationSettings
 
     given = _given(click.get_current_context())
@@ -164,9 +172,10 @@ def evaluate(
         raise ConfigError("--resume goes on and --force starts over; give one of them")
     cache = None if output is None else open_cache(output, resume, force)
     contest = make_contest(Entry(**options), given)
+    keep = None if keep_outputs is None else open_kept(contest, keep_outputs, resume or force)
     try:
         settings = EvaluationSettings(attacks=not no_attacks)
-        evaluated = _run(contest, settings, cache, workers, quiet)
+        evaluated = _run(contest, settings, cache, keep, workers, quiet)
     except KeyboardInterrupt:
         kept = "" if output is None else "; what was measured is kept, go on with --resume"
         raise KeyboardInterrupt(f"interrupted{kept}") from None
@@ -188,7 +197,12 @@ def _given(context: click.Context) -> list[str]:
 
 
 def _run(
-    contest: Contest, settings: EvaluationSettings, cache: Path | None, workers: int, quiet: bool
+    contest: Contest,
+    settings: EvaluationSettings,
+    cache: Path | None,
+    keep: Keep | None,
+    workers: int,
+    quiet: bool,
 ) -> Evaluated:
     from lreorg_fast.evaluation.answers import Answers
     from lreorg_fast.evaluation.attackers import photograph_attackers
@@ -210,6 +224,7 @@ def _run(
             training=contest.training,
             make_attackers=contest.make_attackers or photograph_attackers,
             finished=None if cache is None else FinishedMethods(cache),
+            keep=keep,
             stage=partial(progress_bar, visible=not quiet),
             command=shlex.join(["lreorg", *sys.argv[1:]]),
         )

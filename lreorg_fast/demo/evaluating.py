@@ -41,7 +41,7 @@ DEMO_METHODS: tuple[str, ...] = (
     *(f"hide-{name}" for name in DEFAULT_KEEP),
 )
 RECOGNIZERS = "identity:evaluation"  # and all parts whose name begins so
-# Pictures that the parrot sees in training, of 400 originals and 400 outputs: about 10 s of one core
+# Pictures that the parrot sees in training, of 400 originals and 400 outputs: 10 s of one core
 # for each method, a quarter of what the demo run may take in all.
 _SEEN = 1_800
 _CHUNK = 64

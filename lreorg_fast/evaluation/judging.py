@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from lreorg_fast.evaluation.contenders import Contender, Part, Progress, SomePic
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.finished import Finished, FinishedMethods
 from lreorg_fast.evaluation.measured import Measured, MethodResult
+from lreorg_fast.evaluation.methods import write_outputs
+from lreorg_fast.evaluation.methods.keeping import Entry
 from lreorg_fast.evaluation.observing import (
     MakeJudges,
     Observer,
@@ -49,6 +52,7 @@ MakeAttackers = Callable[[Judges], Attackers]
 # Opens one step of the work by its name; what it yields is told (done, total).
 Stage = Callable[[str], contextlib.AbstractContextManager[Progress]]
 
+ORIGINAL = "original"
 _CLUSTER_SIZE = 10  # pictures of a person in the picture of clusters
 _SAMPLE_SIDE = 256  # pixels; a contact sheet shows no more
 
@@ -57,6 +61,36 @@ _SAMPLE_SIDE = 256  # pixels; a contact sheet shows no more
 def silent(what: str) -> Iterator[Progress]:
     """A stage that tells nobody."""
     yield lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A folder for outputs; ``overwrite`` replaces those of an earlier run."""
+
+    folder: Path
+    overwrite: bool = False
+
+    def write(self, contender: Contender, originals: Collection, outputs: Pictures) -> None:
+        """Those of one method; of ``original`` nothing, which would copy the originals.
+
+        Raises:
+            OutputError: see :func:`lreorg_fast.evaluation.methods.write_outputs`.
+        """
+        if contender.runs and contender.name != ORIGINAL:
+            write_outputs(
+                self.folder / contender.name,
+                originals.names,
+                self._entries(originals, outputs),
+                _described(contender),
+                self.overwrite,
+            )
+
+    def _entries(self, originals: Collection, outputs: Pictures) -> Iterator[Entry]:
+        for index, name in enumerate(originals.names):
+            output = outputs.picture(index)
+            shown = originals.picture(index) if output is None else output
+            assert shown is not None  # an original that was read before
+            yield name, (shown.shape[1], shown.shape[0]), output
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +104,8 @@ class Rules:
         training: other people, of whom attackers learn; None splits the collection.
         make_attackers: what attackers learn with.
         measures: what is measured.
+        keep: where the outputs of methods that run here are written, a folder for each; None keeps
+            nothing.
     """
 
     collection: Collection
@@ -78,6 +114,7 @@ class Rules:
     training: Collection | None
     make_attackers: MakeAttackers
     measures: Sequence[Measure]
+    keep: Keep | None = None
 
 
 class Judging:
@@ -158,6 +195,8 @@ class Judging:
                 f"'{contender.name}' has {len(pictures)} outputs for {len(self._rules.collection)} "
                 "originals; there must be one for each"
             )
+        if self._rules.keep is not None:
+            self._rules.keep.write(contender, self._rules.collection, pictures)
         with self._stage(f"{contender.name}: judges") as progress:
             outputs = self._observer.observe(pictures, progress)
         trial = Trial(
@@ -171,14 +210,13 @@ class Judging:
             self._restored(contender),
             self._attacked(contender, pictures, outputs),
         )
-        about = ("name", "title", "description", "guarantee", "command")
         with self._stage(f"{contender.name}: figures and attacks") as progress:
             measured: list[Measured] = []
             for done, measure in enumerate(self._rules.measures):
                 progress(done, len(self._rules.measures))
                 measured += measure(trial)
         return Finished(
-            MethodResult(**{n: getattr(contender, n) for n in about}, measured=tuple(measured)),
+            MethodResult(**_described(contender), measured=tuple(measured)),
             self.sampled(pictures),
             self.clustered(outputs),
         )
@@ -288,6 +326,11 @@ class Judging:
                 dict(judges.missing),
             ]
         )
+
+
+def _described(contender: Contender) -> dict[str, str]:
+    about = ("name", "title", "description", "guarantee", "command")
+    return {field: getattr(contender, field) for field in about}
 
 
 def _first_pictures(subjects: Indices, people: int, each: int) -> Indices:

@@ -18,7 +18,15 @@ from lreorg_fast.evaluation.attackers import photograph_attackers
 from lreorg_fast.evaluation.contenders import Contender
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.finished import FinishedMethods
-from lreorg_fast.evaluation.judging import Judging, MakeAttackers, Rules, Stage, silent
+from lreorg_fast.evaluation.judging import (
+    ORIGINAL,
+    Judging,
+    Keep,
+    MakeAttackers,
+    Rules,
+    Stage,
+    silent,
+)
 from lreorg_fast.evaluation.measured import Evaluation
 from lreorg_fast.evaluation.observing import Observer
 from lreorg_fast.evaluation.protocol import Collection, Indices, Judges, Observed
@@ -26,7 +34,6 @@ from lreorg_fast.evaluation.settings import EvaluationSettings
 from lreorg_fast.evaluation.trial import MEASURES, Measure
 from lreorg_fast.media.pictures import Picture
 
-ORIGINAL = "original"
 _STATEMENTS = {
     "avatars": (
         "Measured on avatars: drawn faces of nobody, whose identity and attributes are known. "
@@ -67,6 +74,7 @@ def evaluate(
     make_attackers: MakeAttackers = photograph_attackers,
     measures: Sequence[Measure] = MEASURES,
     finished: FinishedMethods | None = None,
+    keep: Keep | None = None,
     stage: Stage = silent,
     command: str = "",
 ) -> Evaluated:
@@ -82,6 +90,7 @@ def evaluate(
         make_attackers: what attackers learn with.
         measures: what is measured of each contender.
         finished: where contenders that are done are kept, for a run that goes on later.
+        keep: where the outputs of methods that run here are written.
         stage: shows progress.
         command: that repeats this run, for the report.
 
@@ -99,7 +108,7 @@ def evaluate(
     with stage("looking at originals") as progress:
         originals = observer.observe(collection, progress)
     _check_seen(originals)
-    rules = Rules(collection, originals, chosen, training, make_attackers, tuple(measures))
+    rules = Rules(collection, originals, chosen, training, make_attackers, tuple(measures), keep)
     run = Judging(rules, observer, stage)
     done = run.results(contenders, finished)
     results = {entry.result.name: entry for entry in done}

@@ -248,7 +248,28 @@ def test_methods_are_listed(run: Any) -> None:
     assert "lreorg+gender-not-recovered" in result.stdout
 
 
-def test_the_demo_runs_attacks_on_people_of_their_own(run: Any, tmp_path: Path) -> None:
+def test_outputs_are_kept_as_they_were_judged(
+    run: Any, originals: Path, outputs: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    options = (*AVATARS, "--method", "fill", "--method", "original", "-q")
+    run("evaluate", originals, *options, "--keep-outputs", kept)
+    assert [p.name for p in kept.iterdir()] == ["fill"]  # the originals are not copied
+    assert sum(p.suffix == ".png" for p in (kept / "fill").rglob("*")) == 2 * PEOPLE
+    again = run("evaluate", originals, kept / "fill", *AVATARS, "--json")
+    assert json.loads(again.stdout)["methods"][0]["name"] == "fill"
+    refused = run("evaluate", originals, *options, "--keep-outputs", kept)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    without = run("evaluate", originals, outputs, *AVATARS, "--keep-outputs", kept)
+    assert "--keep-outputs has no effect without --method" in without.stderr
+
+
+def test_the_demo_runs_attacks_on_people_of_their_own(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lreorg_fast.demo.evaluating._SEEN", 64)
+    monkeypatch.setattr("lreorg_fast.cli.contest._TRAINING", (12, 2))
     out = tmp_path / "out"
     options = ("--people", "12", "--method", "fill", "-o", out, "--json")
     result = run("evaluate", "--demo", *options)
