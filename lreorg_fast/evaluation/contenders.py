@@ -56,6 +56,10 @@ class Contender(Protocol):
         """Whether it is compared with the others in the attacks on identity."""
 
     @property
+    def is_default(self) -> bool:
+        """Whether it is this package's default setting, whose draws are audited too."""
+
+    @property
     def anonymizer(self) -> Anonymizer | None:
         """The networks that make its outputs of aligned faces, if an attacker has them too."""
 
@@ -106,6 +110,7 @@ class FolderContender:
     runs = False
     restores = False
     hides_identity_alone = True
+    is_default = False
     anonymizer = None
 
     def __init__(
@@ -158,6 +163,7 @@ class MethodContender:
         self._method, self.anonymizer = make()
         method = self._method
         self.hides_identity_alone = method.info.family == "methods"
+        self.is_default = method.info.kind == "network" and not method.info.settings
         self.name, self.title = method.name, method.title
         self.description, self.guarantee = method.description, method.guarantee
         self.command = method.command

@@ -19,6 +19,9 @@ from lreorg_fast.evaluation.protection import protection
 from lreorg_fast.evaluation.protocol import Collection, Judges, Observed, Pictures
 from lreorg_fast.evaluation.subgroups import subgroups
 
+# For layer 5 of the audit, 14 s of one core; 500 refute a false claim of 2 (docs/audit.md).
+_AUDITED = 300
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -102,6 +105,11 @@ def attacked(trial: Trial) -> Iterable[Measured]:
         return
     yield from residual(target, training, network)
     yield from reversal(target, attack.originals, trial.judges, network)
+    if trial.contender.is_default:
+        from lreorg_fast.audit import AuditSettings
+        from lreorg_fast.evaluation.attacks.audited import audited
+
+        yield from audited(network, AuditSettings(layers=(5,), people=_AUDITED))
 
 
 MEASURES: Sequence[Measure] = (protected, preserved, recovered, linked, by_group, attacked)
