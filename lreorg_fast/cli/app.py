@@ -80,8 +80,9 @@ EXIT_CODES = """\b
 Exit codes:
   0    done; every face was replaced
   1    a face was filled, a file refused, or work on faces hung; live: a frame was blanked or a
-       connection broke; verify: a face is exposed; audit: a claim did not hold; doctor: something
-       required is broken; weights verify: a file is damaged or missing
+       connection broke; verify: a face is exposed; audit: a claim did not hold; evaluate:
+       protection could not be measured; doctor: something required is broken; weights verify: a
+       file is damaged or missing
   2    wrong usage, settings, bundle or output
   3    unexpected error; run again with --debug
   130  interrupted
@@ -119,6 +120,7 @@ def _add_verbs() -> None:
         bundle,
         demo,
         doctor,
+        evaluate,
         export,
         keys,
         live,
@@ -130,7 +132,8 @@ def _add_verbs() -> None:
     groups: tuple[click.Group, ...] = (weights.weights, bundle.bundle, export.export)
     pictures = (demo.demo, anonymize.anonymize, video.verify, live.live)
     secrets = (keys.keygen, keys.restore, keys.pseudonyms)
-    for verb in (*pictures, *secrets, audit.audit, train.train, doctor.doctor, *groups):
+    measured = (audit.audit, evaluate.evaluate)
+    for verb in (*pictures, *secrets, *measured, train.train, doctor.doctor, *groups):
         lreorg.add_command(debug_option(verb))
     for group in groups:
         for verb in group.commands.values():

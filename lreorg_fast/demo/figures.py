@@ -35,6 +35,8 @@ from lreorg_fast.result import Result
 from lreorg_fast.settings import DEFAULT_ATTRIBUTE_RULE
 
 _CHUNK = 32
+# Seeds of training are below 1,000, so people drawn from here on are in no training set.
+UNSEEN = 1_000_000
 PAPER_RULE = "farthest"
 Named = tuple[str, Figure]
 Section = Callable[[], Iterator[Named]]
@@ -64,8 +66,8 @@ class People:
 
 
 def draw_people(count: int, seed: int, size: int) -> People:
-    """``count`` people who are in no training set (seeds of training are below 1,000)."""
-    avatars = sample_people(count, 2, torch.Generator().manual_seed(1_000_000 + seed))
+    """``count`` people who are in no training set."""
+    avatars = sample_people(count, 2, torch.Generator().manual_seed(UNSEEN + seed))
     rendered = (render(avatars, size) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     pictures = [np.ascontiguousarray(picture) for picture in rendered]
     return People(avatars, pictures[::2], pictures[1::2])

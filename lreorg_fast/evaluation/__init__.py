@@ -1,6 +1,13 @@
-"""Measuring protection and usefulness, each figure with n and an interval."""
+"""Measuring protection and usefulness, each figure with n and an interval.
+
+What compares whole methods is loaded on first use (PEP 562), so that figures cost no more to
+import than numpy.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lreorg_fast.evaluation.fid import (
     FeatureStatistics,
@@ -29,18 +36,53 @@ from lreorg_fast.evaluation.metrics import (
 )
 from lreorg_fast.evaluation.report import FeatureSet, write_report
 
+if TYPE_CHECKING:
+    from lreorg_fast.evaluation.answers import Answers as Answers
+    from lreorg_fast.evaluation.contenders import FolderContender as FolderContender
+    from lreorg_fast.evaluation.contenders import MethodContender as MethodContender
+    from lreorg_fast.evaluation.folders import open_collection as open_collection
+    from lreorg_fast.evaluation.judges import JudgeChoices as JudgeChoices
+    from lreorg_fast.evaluation.judges import photograph_judges as photograph_judges
+    from lreorg_fast.evaluation.observing import Observer as Observer
+    from lreorg_fast.evaluation.run import Evaluated as Evaluated
+    from lreorg_fast.evaluation.run import evaluate as evaluate
+    from lreorg_fast.evaluation.settings import EvaluationSettings as EvaluationSettings
+
+_LATER = {
+    "Answers": "answers",
+    "Evaluated": "run",
+    "EvaluationSettings": "settings",
+    "FolderContender": "contenders",
+    "JudgeChoices": "judges",
+    "MethodContender": "contenders",
+    "Observer": "observing",
+    "evaluate": "run",
+    "open_collection": "folders",
+    "photograph_judges": "judges",
+}
+
 __all__ = [
+    "Answers",
     "AttributePreservation",
+    "Evaluated",
+    "EvaluationSettings",
     "FeatureSet",
     "FeatureStatistics",
     "Figure",
+    "FolderContender",
+    "JudgeChoices",
+    "MethodContender",
+    "Observer",
     "attribute_preservation",
     "bootstrap_interval",
     "cosine_similarity",
+    "evaluate",
     "frechet_distance",
     "frechet_figure",
     "inception_statistics",
     "mean_figure",
+    "open_collection",
+    "photograph_judges",
     "prepare_pictures",
     "protection_success_rate",
     "rank_first_rate",
@@ -53,3 +95,15 @@ __all__ = [
     "wilson_interval",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'lreorg_fast.evaluation' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lreorg_fast.evaluation.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -264,6 +264,16 @@ class MethodResult:
             "measured": [entry.to_dict() for entry in self.measured]
         }
 
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> MethodResult:
+        """From :meth:`to_dict`'s JSON.
+
+        Raises:
+            KeyError, TypeError: a field is missing, unknown or of another type.
+            ConfigError: see :class:`Measured`.
+        """
+        return cls(**{**entries, "measured": _measured(entries["measured"])})
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -307,10 +317,7 @@ class Evaluation:
         if entries.get("format") != "lreorg-evaluation" or entries.get("format_version") != 1:
             raise ConfigError("this is no report of lreorg evaluate of version 1; make it again")
         try:
-            methods = tuple(
-                MethodResult(**{**method, "measured": _measured(method["measured"])})
-                for method in entries["methods"]
-            )
+            methods = tuple(MethodResult.from_dict(method) for method in entries["methods"])
             judged = _measured(entries["judged"])
             return cls(entries["data"], entries["judges"], judged, methods, entries["run"])
         except (KeyError, TypeError) as error:

@@ -63,6 +63,10 @@ class Recognizer(Protocol):
     def description(self) -> str:
         """What it is and what it was trained on: in particular whether the method was as well."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the answers may, such as with the weights; answers are kept under it."""
+
     def embed(self, pictures: Sequence[Picture]) -> Floats:
         """(N, D) unit embeddings; a row of NaN where no face was found to look at."""
 
@@ -74,6 +78,11 @@ class AttributeReader(Protocol):
     def names(self) -> Sequence[str]: ...
     @property
     def description(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the answers may, such as with the weights; answers are kept under it."""
+
     def read(self, pictures: Sequence[Picture]) -> Labels:
         """(N, len(names)) whether each attribute is present."""
 
@@ -83,6 +92,11 @@ class FaceFinder(Protocol):
 
     @property
     def description(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the answers may, such as with the weights; answers are kept under it."""
+
     def find(self, pictures: Sequence[Picture]) -> tuple[Labels, Floats | None]:
         """(N,) whether a face was found; (N, 5, 2) landmarks in pixels, NaN without a face, or
         None if it knows no landmarks."""
@@ -98,6 +112,10 @@ class FeatureNet(Protocol):
     @property
     def convention(self) -> str:
         """How pictures are prepared, such as "pytorch-fid"."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the answers may, such as with the weights; answers are kept under it."""
 
     def features(self, pictures: Sequence[Picture]) -> Floats:
         """(N, D)."""
