@@ -12,6 +12,7 @@ import numpy as np
 from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.protocol import Indices
+from lreorg_fast.log import once
 from lreorg_fast.media.pictures import Picture
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Extractor = Callable[[Sequence[Picture]], Floats]
 """N pictures -> (N, D) rows; NaN where nothing was seen."""
 FEWEST_PEOPLE = 10
+# Principal components with a smaller share of all squares are rounding, which whitening would blow up.
+_LEAST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -130,16 +133,33 @@ def discriminant(
         raise MissingExtra(
             "attacks on features need scikit-learn: pip install 'lreorg_fast[evaluate]'"
         ) from error
-    kept = min(components, features.shape[1], len(features) - 1)
+    spread = np.linalg.svd(features - features.mean(axis=0), compute_uv=False) ** 2
+    kept = min(components, int((spread > _LEAST_SPREAD * (features**2).sum()).sum()))
+    if kept == 0:  # outputs that are all alike teach nothing
+        return unit
     reduce = PCA(kept, whiten=True, svd_solver="full").fit(features)
     reduced = reduce.transform(features)
-    fisher = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(reduced, subjects)
+    separate = reduce.transform
+    try:
+        fisher = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(reduced, subjects)
+    except np.linalg.LinAlgError:
+        once(
+            "discriminant",
+            "pictures of one person are so alike that what varies within a person cannot be "
+            "estimated; an attack compares whitened principal components instead",
+        )
+    else:
+
+        def separate(rows: Floats) -> Floats:
+            return np.asarray(fisher.transform(reduce.transform(rows)))
+
+    width = separate(features[:1]).shape[1]
 
     def project(rows: Floats) -> Floats:
-        made = np.full((len(rows), fisher.transform(reduced[:1]).shape[1]), np.nan)
+        made = np.full((len(rows), width), np.nan)
         seen = np.isfinite(rows).all(axis=1)
         if seen.any():
-            made[seen] = unit(fisher.transform(reduce.transform(rows[seen])))
+            made[seen] = unit(separate(rows[seen]))
         return made
 
     return project
