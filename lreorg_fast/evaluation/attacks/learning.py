@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Extractor = Callable[[Sequence[Picture]], Floats]
 """N pictures -> (N, D) rows; NaN where nothing was seen."""
 FEWEST_PEOPLE = 10
-# Principal components with a smaller share of all squares are rounding, which whitening would blow up.
+# Principal components with a smaller share of all squares are rounding, which whitening would
+# blow up.
 _LEAST_SPREAD = 1e-12
 
 
