@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from lreorg_fast.audit import AuditSettings, Finding, run_audit
+from lreorg_fast.audit.claims import FEW_DRAWS
 from lreorg_fast.errors import ConfigError, MissingExtra
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Measured, unavailable
@@ -57,5 +58,6 @@ def _figures(findings: tuple[Finding, ...], people: int) -> Iterator[Measured]:
         high = max(finding.measured, finding.claimed)
         words = "REFUTED: " if finding.measured > finding.claimed else ""
         note = f"{words}at least this much is proved, {finding.claimed:g} is claimed; "
-        figure = Figure(finding.measured, people, finding.measured, high, note + finding.sample)
+        n = FEW_DRAWS if finding.layer == 4 else people
+        figure = Figure(finding.measured, n, finding.measured, high, note + finding.sample)
         yield Measured("audit_epsilon", figure, where)

@@ -232,6 +232,7 @@ def test_bounds_of_the_audit_become_figures(
     assert (kept.figure.low, kept.figure.value, kept.figure.high) == (0.3, 0.3, 1.0)
     assert refuted.figure is not None
     assert refuted.figure.note.startswith("REFUTED")
+    assert (kept.figure.n, refuted.figure.n) == (20_000, 20)
     assert "infinite" in str(infinite.reason)
 
 
