@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
 
 from lreorg_fast.evaluation.figures import Figure
 from lreorg_fast.evaluation.measured import Evaluation, MethodResult
@@ -113,23 +116,40 @@ def attribute_bars(evaluation: Evaluation) -> Plot | None:
     return Plot(caption, tuple(drawings), (), tuple(missing))
 
 
-def cluster_plot(clusters: Clusters) -> Plot:
-    """Features of a few people in two dimensions: one colour and shape each."""
-    if clusters.points is None:
-        return Plot(clusters.caption, (), (), (clusters.reason,))
-    x = scale_of([float(v) for v in clusters.points[:, 0]], _LEFT, WIDTH - 12)
-    y = scale_of([float(v) for v in clusters.points[:, 1]], 290, _TOP)
-    pieces = axes(x, y, "first direction", "second direction", bounded=False)
-    names = list(dict.fromkeys(clusters.labels))
-    for (px, py), name in zip(clusters.points, clusters.labels, strict=True):
-        pieces.append(mark(names.index(name), x(float(px)), y(float(py)), 3.2, title=name))
-    counts = [clusters.labels.count(name) for name in names]
-    keys = tuple(
-        Key(legend_mark(index), name, f"{count:,} features")
-        for index, (name, count) in enumerate(zip(names, counts, strict=True))
+def cluster_plots(given: Sequence[Clusters]) -> list[Plot]:
+    """Features of a few people in two dimensions: one colour and shape each.
+
+    Neighbours of the same people are drawn side by side with one legend.
+    """
+    alike = groupby(given, lambda clusters: (clusters.method, _groups(clusters)))
+    return [_cluster_plot(method, groups, list(sets)) for (method, groups), sets in alike]
+
+
+def _groups(clusters: Clusters) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(clusters.labels))
+
+
+def _cluster_plot(method: str, groups: Sequence[str], sets: Sequence[Clusters]) -> Plot:
+    drawings = tuple(
+        _clusters(clusters, groups) for clusters in sets if clusters.points is not None
     )
-    name = f"{clusters.caption} {len(names)} groups, {len(clusters.labels)} features."
-    return Plot(clusters.caption, (drawing(330, name, pieces),), keys)
+    keys = tuple(Key(legend_mark(index), name) for index, name in enumerate(groups))
+    missing = tuple(
+        f"{clusters.title}: {clusters.missing}" for clusters in sets if clusters.missing
+    )
+    caption = f"Drawn by {method}."
+    return Plot(caption, drawings, keys if drawings else (), missing)
+
+
+def _clusters(clusters: Clusters, groups: Sequence[str]) -> str:
+    points = np.zeros((0, 2)) if clusters.points is None else clusters.points
+    x = scale_of([float(v) for v in points[:, 0]], _LEFT, WIDTH - 12)
+    y = scale_of([float(v) for v in points[:, 1]], 290, _TOP)
+    pieces = axes(x, y, "", clusters.title, bounded=False)
+    for (px, py), name in zip(points, clusters.labels, strict=True):
+        pieces.append(mark(groups.index(name), x(float(px)), y(float(py)), 3.2, title=name))
+    name = f"{clusters.title}: {len(points)} features of {len(groups)} groups; {clusters.method}"
+    return drawing(310, name, pieces)
 
 
 def _bars(name: str, bars: Sequence[tuple[MethodResult, Figure]]) -> str:

@@ -15,7 +15,10 @@ from lreorg_fast.log import once
 MOST_GROUPS = 8  # as many colours as can be told apart
 MOST_POINTS = 1000  # 1,000 marks are about 150 kB of SVG; t-SNE of them takes seconds
 _FEWEST = 5
-METHODS = ("tsne", "pca")
+DESCRIPTIONS = {
+    "tsne": "t-SNE, where neighbours are alike and distances between clusters mean nothing",
+    "pca": "the two principal components",
+}
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,27 @@ class FeatureSet:
                 f"the features '{self.title}' have the shape {self.features.shape} and "
                 f"{len(self.labels)} labels; they must be (N, D) with N labels"
             )
-        if self.method not in METHODS:
-            raise ConfigError(f"method = {self.method!r} must be one of {', '.join(METHODS)}")
+        if self.method not in DESCRIPTIONS:
+            raise ConfigError(f"method = {self.method!r} must be one of {', '.join(DESCRIPTIONS)}")
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """What a plot shows: ``points`` (N, 2), or None and the ``reason``."""
+    """What a plot shows.
 
-    caption: str
+    Attributes:
+        title: what the features are.
+        method: in words.
+        points: (N, 2); None where there are none, and then ``missing`` says why.
+        labels: N groups.
+        missing: what is not shown, and why; may be empty.
+    """
+
+    title: str
+    method: str
     points: Floats | None
     labels: list[str]
-    reason: str = ""
+    missing: str
 
 
 def project(given: FeatureSet) -> Clusters:
@@ -68,17 +80,17 @@ def project(given: FeatureSet) -> Clusters:
     if len(chosen) > MOST_POINTS:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_POINTS).round().astype(int)]
     labels = [names[index] for index in chosen]
-    left_out = _left_out(len(names), int(finite.sum()), len(chosen))
-    caption = f"{given.title}: {_described(given.method)}.{left_out}"
+    method = DESCRIPTIONS[given.method]
     values = np.asarray(given.features[chosen], dtype=np.float64)
     if len(values) < _FEWEST or np.ptp(values, axis=0).max(initial=0.0) == 0:
         reason = f"{len(values)} usable features; a projection needs {_FEWEST} that differ"
-        return Clusters(caption, None, labels, reason)
+        return Clusters(given.title, method, None, labels, reason)
     try:
-        return Clusters(caption, _reduced(values, given.method), labels)
+        missing = _left_out(len(names), int(finite.sum()), len(chosen))
+        return Clusters(given.title, method, _reduced(values, given.method), labels, missing)
     except MissingExtra as error:
         once("evaluation.report.projection", f"plots of features are left out: {error}")
-        return Clusters(caption, None, labels, str(error))
+        return Clusters(given.title, method, None, labels, str(error))
 
 
 def _reduced(values: Floats, method: str) -> Floats:
@@ -100,16 +112,10 @@ def _reduced(values: Floats, method: str) -> Floats:
     return reduced
 
 
-def _described(method: str) -> str:
-    if method == "tsne":
-        return "t-SNE; who lies together is alike, distances between clusters mean nothing"
-    return "the two principal components"
-
-
 def _left_out(given: int, finite: int, shown: int) -> str:
     parts = []
     if finite < given:
         parts.append(f"{given - finite} without a feature")
     if shown < finite:
         parts.append(f"{finite - shown} beyond {MOST_GROUPS} groups or {MOST_POINTS:,} features")
-    return f" Not shown: {', '.join(parts)}." if parts else ""
+    return ", ".join(parts)

@@ -21,7 +21,7 @@ from lreorg_fast.evaluation.report.document import (
 )
 from lreorg_fast.evaluation.report.front import naive_front, parrot_front
 from lreorg_fast.evaluation.report.grid import Grid
-from lreorg_fast.evaluation.report.plots import attribute_bars, cluster_plot, scatter
+from lreorg_fast.evaluation.report.plots import attribute_bars, cluster_plots, scatter
 from lreorg_fast.evaluation.report.projection import FeatureSet, project
 from lreorg_fast.evaluation.report.sheets import Samples, sheet
 from lreorg_fast.evaluation.report.text import plain, words
@@ -216,7 +216,7 @@ def _clusters(features: Sequence[FeatureSet]) -> Section | None:
     return _section(
         "clusters",
         "Clusters of features",
-        [cluster_plot(project(given)) for given in features],
+        cluster_plots([project(given) for given in features]),
         (
             "Features of a few people in two dimensions (as in the paper's Fig. 12): where each "
             "person is a cluster of its own, the features tell people apart.",

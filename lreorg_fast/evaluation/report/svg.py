@@ -111,7 +111,8 @@ def axes(x: Scale, y: Scale, x_title: str, y_title: str, bounded: bool) -> list[
     for value in _within(y.ticks(), bounded):
         pieces.append(line(left, y(value), right, y(value), "grid"))
         pieces.append(label(left - 5, y(value) + 4, f"{value:g}", "end"))
-    pieces.append(label((left + right) / 2, bottom + 30, x_title, "middle", "axis"))
+    if x_title:
+        pieces.append(label((left + right) / 2, bottom + 30, x_title, "middle", "axis"))
     pieces.append(label(2, top - 8, y_title, "start", "axis"))
     return pieces
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lreorg_fast.errors import ConfigError
 from lreorg_fast.evaluation.report.front import naive_front, parrot_front
-from lreorg_fast.evaluation.report.plots import attribute_bars, cluster_plot, scatter
+from lreorg_fast.evaluation.report.plots import attribute_bars, cluster_plots, scatter
 from lreorg_fast.evaluation.report.projection import MOST_GROUPS, MOST_POINTS, FeatureSet, project
 from lreorg_fast.evaluation.report.sheets import MOST_COLUMNS, MOST_ROWS, SIDE, sheet, strip
 from lreorg_fast.evaluation.report.svg import WIDTH, Scale, free_place, mark, scale_of
@@ -123,7 +123,16 @@ def test_people_who_are_apart_are_apart_in_the_plot(method: str) -> None:
     centres = clusters.points.reshape(3, 12, 2).mean(axis=1)
     nearest = np.linalg.norm(clusters.points[:, None] - centres[None], axis=2).argmin(axis=1)
     assert (nearest == np.repeat(np.arange(3), 12)).all()
-    assert len(cluster_plot(clusters).keys) == 3
+    (plot,) = cluster_plots([clusters])
+    assert [key.name for key in plot.keys] == ["p0", "p1", "p2"]
+
+
+def test_sets_of_the_same_people_share_a_legend() -> None:
+    same = [project(people(2, 10, 5)), project(people(2, 10, 1))]
+    plots = cluster_plots([*same, project(people(3, 10, 5))])
+    assert [len(plot.drawings) for plot in plots] == [2, 1]
+    assert [len(plot.keys) for plot in plots] == [2, 3]
+    assert all(plot.drawings[0].count('class="mark') in (20, 30) for plot in plots)
 
 
 def test_only_so_many_people_and_points_are_drawn() -> None:
@@ -131,7 +140,7 @@ def test_only_so_many_people_and_points_are_drawn() -> None:
     assert clusters.points is not None
     assert clusters.points.shape == (MOST_POINTS, 2)
     assert len(set(clusters.labels)) == MOST_GROUPS
-    assert "Not shown: 1000 beyond" in clusters.caption
+    assert clusters.missing.startswith("1000 beyond")
 
 
 def test_faces_without_a_feature_are_counted() -> None:
@@ -140,19 +149,19 @@ def test_faces_without_a_feature_are_counted() -> None:
     clusters = project(given_set)
     assert clusters.points is not None
     assert len(clusters.points) == 19
-    assert "1 without a feature" in clusters.caption
+    assert clusters.missing == "1 without a feature"
 
 
 @pytest.mark.parametrize("features", [np.zeros((20, 3)), np.full((20, 3), np.nan), np.eye(4)])
 def test_what_cannot_be_projected_has_a_reason(features: np.ndarray) -> None:
-    plot = cluster_plot(project(FeatureSet("x", features, ["a"] * len(features))))
+    (plot,) = cluster_plots([project(FeatureSet("x", features, ["a"] * len(features)))])
     assert plot.drawings == ()
     assert "needs 5 that differ" in plot.footnotes[0]
 
 
 def test_without_scikit_learn_the_plot_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
-    plot = cluster_plot(project(people(2, 10, 5)))
+    (plot,) = cluster_plots([project(people(2, 10, 5))])
     assert plot.drawings == ()
     assert "pip install 'lreorg_fast[evaluate]'" in plot.footnotes[0]
 
