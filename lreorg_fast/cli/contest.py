@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AVATARS, PHOTOGRAPHS = "avatars", "photographs"
 CACHE = "cache"
-_TRAINING = (80, 5)  # avatars whom attackers learn from, and pictures of each
+_TRAINING = (150, 4)  # avatars whom attackers learn from, and pictures of each
 _TRAINING_SEED = 1_000_000
 _OF_AVATARS = ("people", "pictures", "seed")
 _OF_FOLDERS = ("identities", "judges", "allow_missing", "faces")

@@ -263,7 +263,11 @@ def _cell(method: MethodResult, metric: str) -> str:
     """The worst figure of several recognizers is the one that counts."""
     from lreorg_fast.evaluation.measured import METRICS
 
-    figures = [entry.figure for entry in method.all(metric) if entry.figure is not None]
+    figures = [
+        entry.figure
+        for entry in method.all(metric)
+        if entry.figure is not None and "group" not in entry.where
+    ]
     if not figures:
         return "-"
     lower = METRICS[metric].better == "lower"

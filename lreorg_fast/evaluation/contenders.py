@@ -16,6 +16,7 @@ from lreorg_fast.evaluation.folders import FolderCollection, FolderPictures, ope
 from lreorg_fast.evaluation.methods import Method
 from lreorg_fast.evaluation.protocol import Collection, Indices, Labels, Pictures
 from lreorg_fast.media.pictures import Picture
+from lreorg_fast.settings import IDENTITY
 
 if TYPE_CHECKING:
     from lreorg_fast.pipeline import Anonymizer
@@ -54,6 +55,10 @@ class Contender(Protocol):
     @property
     def hides_identity_alone(self) -> bool:
         """Whether it is compared with the others in the attacks on identity."""
+
+    @property
+    def hidden_attributes(self) -> tuple[str, ...]:
+        """Keywords beside the identity that it hides, where that is known."""
 
     @property
     def is_default(self) -> bool:
@@ -110,6 +115,7 @@ class FolderContender:
     runs = False
     restores = False
     hides_identity_alone = True
+    hidden_attributes: tuple[str, ...] = ()
     is_default = False
     anonymizer = None
 
@@ -163,6 +169,7 @@ class MethodContender:
         self._method, self.anonymizer = make()
         method = self._method
         self.hides_identity_alone = method.info.family == "methods"
+        self.hidden_attributes = tuple(n for n in method.info.hidden if n != IDENTITY)
         self.is_default = method.info.kind == "network" and not method.info.settings
         self.name, self.title = method.name, method.title
         self.description, self.guarantee = method.description, method.guarantee

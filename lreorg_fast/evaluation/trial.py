@@ -9,7 +9,11 @@ from lreorg_fast.evaluation.attackers import Attacked
 from lreorg_fast.evaluation.attacks.inference import inference
 from lreorg_fast.evaluation.attacks.linkage import linkage
 from lreorg_fast.evaluation.attacks.parrot import parrot
-from lreorg_fast.evaluation.attacks.residual import outside_of_face, residual
+from lreorg_fast.evaluation.attacks.residual import (
+    outside_of_face,
+    residual,
+    residual_extractor,
+)
 from lreorg_fast.evaluation.attacks.reversal import reversal
 from lreorg_fast.evaluation.calibration import Calibration
 from lreorg_fast.evaluation.contenders import Contender
@@ -94,6 +98,11 @@ def attacked(trial: Trial) -> Iterable[Measured]:
         return
     target, training, attackers = attack.target, attack.training, attack.attackers
     yield from inference(target, training, attack.labels, attackers.extractor, attackers.features)
+    if network is not None:
+        for name in trial.contender.hidden_attributes:
+            features, told = residual_extractor(network, name), f"residual of {name}"
+            labels = {k: v for k, v in attack.labels.items() if k == name}
+            yield from inference(target, training, labels, features, told, told)
     if not trial.contender.hides_identity_alone:
         return
     for learner in attackers.learners:

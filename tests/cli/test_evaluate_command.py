@@ -292,7 +292,8 @@ def test_the_worst_figure_is_the_one_that_is_shown() -> None:
         Measured("fid", Figure(value, 5, 0, 99), {"convention": name})
         for name, value in (("a", 7.0), ("b", 9.0))
     ]
-    result = MethodResult("m", "M", "d", "g", "c", tuple(measured))
+    few = Measured("psr", Figure(0.1, 5, 0, 1), {"recognizer": "a", "group": "age: old"})
+    result = MethodResult("m", "M", "d", "g", "c", (*measured, few))
     assert command._cell(result, "psr") == "0.400"
     assert command._cell(result, "fid") == "9.000"
     assert command._cell(result, "detection") == "-"
