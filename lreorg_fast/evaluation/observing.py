@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -232,12 +233,21 @@ _worker_judges: Judges | None = None
 
 def be_a_worker(threads: int) -> None:
     """What a process does first that works for another: it leaves Ctrl-C to that one, which is
-    told of it too and ends its workers itself, and takes its share of the cores."""
+    told of it too and ends its workers itself, takes its share of the cores, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers wait for work for ever when their parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _start_worker(make_judges: MakeJudges, threads: int) -> None:
