@@ -85,7 +85,13 @@ NAMES = (
     *("audio", "subtitles", "data", "codec", "quality"),
     *("hwaccel", "segment_frames", "max_seconds"),
 )
-_WORDS = {"find": "finding faces", "edit": "anonymizing", "write": "writing"}
+_WORDS = {
+    "find": "finding faces",
+    "edit": "anonymizing",
+    "write": "writing",
+    "check": "checking",
+    "restore": "restoring",
+}
 _MOST_LINES = 10  # of exposed faces that verify names
 # Options of pictures that a video has no use for.
 _OF_PICTURES = ("faces", "allow_no_face")

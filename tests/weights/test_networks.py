@@ -24,6 +24,7 @@ from lreorg_fast.models import (
     StyleGAN2Config,
     StyleGAN2Generator,
 )
+from lreorg_fast.models.window import WindowBackbone, WindowConfig
 from lreorg_fast.weights.networks import ARCHITECTURE, CONFIG, load_network, write_network
 from lreorg_fast.weights.parts import ARCHITECTURES
 from lreorg_fast.weights.tensors import write_tensors
@@ -34,6 +35,7 @@ NETWORKS = {
     "stylegan2": lambda: StyleGAN2Generator(StyleGAN2Config(8, 16, 2, {4: 4, 8: 6})),
     "e4e": lambda: E4EEncoder(E4EConfig(32, 8, 16, 8, **SHAPE)),
     "face-backbone": lambda: FaceBackbone(BackboneConfig(**FACE, normalize=False)),
+    "window-backbone": lambda: WindowBackbone(WindowConfig(48, 8, 12, BackboneConfig(**FACE))),
     "iresnet": lambda: IResNet(IResNetConfig(**FACE)),
     "adaface": lambda: AdaFaceNet(AdaFaceConfig(**FACE, squeeze_excite=True)),
     "cdfnet": lambda: CDFNet(CDFNetConfig(8, 6, 2, 4, 1.5)),
