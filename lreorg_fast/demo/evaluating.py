@@ -36,9 +36,11 @@ from lreorg_fast.weights.parts import load_part
 DEMO_METHODS: tuple[str, ...] = (
     *("original", "blur", "pixelate", "fill"),
     *("laplace", "k-anonymity", "lreorg", "lreorg-not-recovered"),
+    # The paper's tables are about its own rule, the farthest content; a user gets `uniform`.
+    *(f"lreorg+{name}-farthest" for name in DEFAULT_KEEP),
+    *(f"lreorg+{name}-farthest-not-recovered" for name in DEFAULT_KEEP),
+    *(f"hide-{name}-farthest" for name in DEFAULT_KEEP),
     *(f"lreorg+{name}" for name in DEFAULT_KEEP),
-    *(f"lreorg+{name}-not-recovered" for name in DEFAULT_KEEP),
-    *(f"hide-{name}" for name in DEFAULT_KEEP),
 )
 RECOGNIZERS = "identity:evaluation"  # and all parts whose name begins so
 # Pictures that the parrot sees in training: about 25 s of one core for each method. With 1,800 of

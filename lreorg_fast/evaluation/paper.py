@@ -114,10 +114,10 @@ JOINT_RECOVERED = _table(
     _JOINT,
     {
         "lreorg": "identity | 98.4 | 98.8 | 82.0 | 40.1",
-        "lreorg+gender": "identity + gender | 99.4 | 99.7 | 72.4 | 60.5",
-        "lreorg+age": "identity + age | 98.5 | 99.2 | 68.8 | 62.3",
-        "lreorg+expression": "identity + expression | 99.0 | 99.1 | 53.4 | 52.0",
-        "lreorg+makeup": "identity + makeup | 98.6 | 98.8 | 79.6 | 53.8",
+        "lreorg+gender-farthest": "identity + gender | 99.4 | 99.7 | 72.4 | 60.5",
+        "lreorg+age-farthest": "identity + age | 98.5 | 99.2 | 68.8 | 62.3",
+        "lreorg+expression-farthest": "identity + expression | 99.0 | 99.1 | 53.4 | 52.0",
+        "lreorg+makeup-farthest": "identity + makeup | 98.6 | 98.8 | 79.6 | 53.8",
     },
 )
 JOINT_NOT_RECOVERED = _table(
@@ -125,10 +125,12 @@ JOINT_NOT_RECOVERED = _table(
     f"{_CELEBA}; {_PSR}",
     _JOINT,
     {
-        "lreorg+gender-not-recovered": "identity + gender | 99.6 | 99.7 | 39.9 | 53.9",
-        "lreorg+age-not-recovered": "identity + age | 99.4 | 99.5 | 47.7 | 47.5",
-        "lreorg+expression-not-recovered": "identity + expression | 99.3 | 99.5 | 47.3 | 35.9",
-        "lreorg+makeup-not-recovered": "identity + makeup | 99.0 | 99.0 | 51.4 | 40.3",
+        "lreorg+gender-farthest-not-recovered": "identity + gender | 99.6 | 99.7 | 39.9 | 53.9",
+        "lreorg+age-farthest-not-recovered": "identity + age | 99.4 | 99.5 | 47.7 | 47.5",
+        "lreorg+expression-farthest-not-recovered": (
+            "identity + expression | 99.3 | 99.5 | 47.3 | 35.9"
+        ),
+        "lreorg+makeup-farthest-not-recovered": "identity + makeup | 99.0 | 99.0 | 51.4 | 40.3",
     },
 )
 RECOVERY = _table(
@@ -142,10 +144,10 @@ ALONE = _table(
     f"{_CELEBA}; {_PSR}; the identity itself is left as it is",
     "PSR ArcFace | PSR AdaFace",
     {
-        "hide-gender": "gender | 69.2 | 51.0",
-        "hide-age": "age | 27.8 | 13.6",
-        "hide-expression": "expression | 27.9 | 11.5",
-        "hide-makeup": "makeup | 22.0 | 9.5",
+        "hide-gender-farthest": "gender | 69.2 | 51.0",
+        "hide-age-farthest": "age | 27.8 | 13.6",
+        "hide-expression-farthest": "expression | 27.9 | 11.5",
+        "hide-makeup-farthest": "makeup | 22.0 | 9.5",
     },
 )
 NULLFACE = _table(
