@@ -114,7 +114,9 @@ def verify_pair(
         recognition = Judge(anonymizer, refined=True)
     judge = _Judge(detector, recognition, threshold)
     frames = 0
-    for frames, (before, after) in enumerate(_pairs(Path(source), Path(result), limits), start=1):
+    for frames, (before, after) in enumerate(
+        frame_pairs(Path(source), Path(result), limits), start=1
+    ):
         judge.frame(frames - 1, before, after)
         if progress is not None:
             progress(frames, None)
@@ -201,9 +203,14 @@ def _correlation(a: Any, b: Any) -> float:
     return float((a * b).sum() / length) if length > 0 else 0.0
 
 
-def _pairs(
-    source: Path, result: Path, limits: VideoLimits | None
+def frame_pairs(
+    source: Path, result: Path, limits: VideoLimits | None = None
 ) -> Iterator[tuple[Picture, Picture]]:
+    """Frames of two videos side by side, upright; two pictures are one such pair.
+
+    Raises:
+        VideoError, ImageError: a file is refused, or the two do not belong together.
+    """
     if container_of(source) is None and container_of(result) is None:
         pair = read_image(source), read_image(result)
         if pair[0].shape != pair[1].shape:

@@ -47,7 +47,7 @@ class Watcher:
         for check in faces:
             flicker = self._tracks.setdefault(check.number, Flicker())
             for side, found in enumerate((sources, results)):
-                near = _nearest(check.face.detection, found)
+                near = nearest(check.face.detection, found)
                 if near is not None:
                     size = check.face.detection.size
                     flicker.landmarks[side].add(frame, near.landmarks, size)
@@ -74,6 +74,7 @@ class Watcher:
             return []
 
 
-def _nearest(face: Detection, found: list[Detection]) -> Detection | None:
+def nearest(face: Detection, found: list[Detection]) -> Detection | None:
+    """The one that is at the same place; None if there is none."""
     best = max(found, key=lambda other: overlap(face.box, other.box), default=None)
     return best if best is not None and overlap(face.box, best.box) >= _SAME else None
