@@ -131,7 +131,7 @@ def _folders(entry: Entry, given: Collection[str]) -> Contest:
         from lreorg_fast.demo.evaluating import avatar_attackers
 
         attackers = avatar_attackers
-    return Contest(collection, [*made, *ran], _judges(entry, given), make_attackers=attackers)
+    return Contest(collection, [*made, *ran], choose_judges(entry, given), make_attackers=attackers)
 
 
 def _refuse_without_method(entry: Entry, given: Collection[str]) -> None:
@@ -202,7 +202,8 @@ def _detector(source: str) -> Detector:
     return load_detector(source)
 
 
-def _judges(entry: Entry, given: Collection[str]) -> MakeJudges:
+def choose_judges(entry: Entry, given: Collection[str]) -> MakeJudges:
+    """Picklable. Raises ConfigError for an option that has no effect on these judges."""
     from lreorg_fast.cli.work import refuse
     from lreorg_fast.evaluation.judges import JudgeChoices, photograph_judges
 
@@ -225,13 +226,10 @@ def open_cache(folder: Path, resume: bool, force: bool) -> Path:
             its report is there.
     """
     from lreorg_fast.evaluation.answers import holds_answers
-    from lreorg_fast.evaluation.report.writing import HTML, JSON, MARKDOWN
-    from lreorg_fast.files import check_target, make_folder
+    from lreorg_fast.evaluation.report import check_report
 
-    make_folder(folder)
+    check_report(folder, resume or force)
     cache = folder / CACHE
-    for name in (JSON, MARKDOWN, HTML):
-        check_target(folder / name, resume or force)
     if holds_answers(cache) and not resume:
         if not force:
             raise OutputError(

@@ -152,16 +152,19 @@ def evaluate(
 
     ORIGINALS is a folder of pictures of known people, each OUTPUTS a folder of what one method
     made of them, with the same names. Figures have n and an interval; what cannot be measured has
-    its reason. Without folders, --demo compares the methods of this package on avatars.
+    its reason. Without folders, --demo compares the methods of this package on avatars. With a
+    video and its results in their places, it is measured how calm each result is.
 
     \b
       lreorg evaluate --demo -o results
       lreorg evaluate originals deepprivacy2 ciagan -o results
       lreorg evaluate originals ours --method blur --method pixelate -o results
+      lreorg evaluate talk.mp4 talk_anonymized.mp4 talk_other.mp4
     """
     if list_methods:
         _list_methods()
         return
+    from lreorg_fast.cli.calm import are_files, judge_videos, show_calm
     from lreorg_fast.cli.contest import Entry, forget, make_contest, open_cache, open_kept
     from lreorg_fast.evaluation.settings import EvaluationSettings
 
@@ -170,6 +173,10 @@ def evaluate(
         raise ConfigError("--resume, --force and --keep-cache need -o FOLDER, where the cache lies")
     if resume and force:
         raise ConfigError("--resume goes on and --force starts over; give one of them")
+    if are_files(options["folders"]):
+        evaluation = judge_videos(Entry(**options), given, output, force, quiet)
+        show_calm(evaluation, as_json, quiet, output)
+        return
     cache = None if output is None else open_cache(output, resume, force)
     contest = make_contest(Entry(**options), given)
     keep = None if keep_outputs is None else open_kept(contest, keep_outputs, resume or force)

@@ -38,6 +38,8 @@ from lreorg_fast.evaluation.report import FeatureSet, write_report
 
 if TYPE_CHECKING:
     from lreorg_fast.evaluation.answers import Answers as Answers
+    from lreorg_fast.evaluation.clips import evaluate_videos as evaluate_videos
+    from lreorg_fast.evaluation.clips import track_pairs as track_pairs
     from lreorg_fast.evaluation.contenders import FolderContender as FolderContender
     from lreorg_fast.evaluation.contenders import MethodContender as MethodContender
     from lreorg_fast.evaluation.folders import open_collection as open_collection
@@ -57,8 +59,10 @@ _LATER = {
     "MethodContender": "contenders",
     "Observer": "observing",
     "evaluate": "run",
+    "evaluate_videos": "clips",
     "open_collection": "folders",
     "photograph_judges": "judges",
+    "track_pairs": "clips",
 }
 
 __all__ = [
@@ -77,6 +81,7 @@ __all__ = [
     "bootstrap_interval",
     "cosine_similarity",
     "evaluate",
+    "evaluate_videos",
     "frechet_distance",
     "frechet_figure",
     "inception_statistics",
@@ -91,6 +96,7 @@ __all__ = [
     "share_figure",
     "similarity_gap",
     "threshold_at_far",
+    "track_pairs",
     "true_accept_rate",
     "wilson_interval",
     "write_report",

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from lreorg_fast.errors import ConfigError, VideoError
 from lreorg_fast.evaluation.figures import Floats
-from lreorg_fast.evaluation.protocol import Observed, Recognizer
-from lreorg_fast.evaluation.temporal import TrackPair
+from lreorg_fast.evaluation.judging import Stage, silent
+from lreorg_fast.evaluation.measured import Evaluation, MethodResult
+from lreorg_fast.evaluation.protocol import Judges, Observed, Recognizer
+from lreorg_fast.evaluation.run import describe_judges, describe_run
+from lreorg_fast.evaluation.temporal import TrackPair, temporal
 from lreorg_fast.faces.detection import Detection, Detector
 from lreorg_fast.faces.tracking import OnlineTracker, TrackingSettings
 from lreorg_fast.media.pictures import Picture
@@ -31,6 +36,7 @@ MOST_FRAMES = 3_000
 _RATE = 25.0  # where the container states none; it is the measure of the tracker's motion only
 _POINTS = 5
 Cut = Callable[[Picture, Detection], Picture]
+Domain = Literal["avatars", "photographs"]
 
 
 def with_surroundings(picture: Picture, face: Detection) -> Picture:
@@ -48,6 +54,67 @@ def with_surroundings(picture: Picture, face: Detection) -> Picture:
     left, top = start - low
     made[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return made
+
+
+def evaluate_videos(
+    source: str | os.PathLike[str],
+    results: Sequence[str | os.PathLike[str]],
+    detector: Detector,
+    judges: Judges,
+    domain: Domain,
+    *,
+    cut: Cut = with_surroundings,
+    frames: int = MOST_FRAMES,
+    stage: Stage = silent,
+    command: str = "",
+) -> Evaluation:
+    """How calm each result is, beside the source.
+
+    Args:
+        source: a video of people.
+        results: what methods made of it; each is called by its file's name.
+        detector: finds faces.
+        judges: whose recognizers look.
+        domain: what the judges are for.
+        cut, frames: see :func:`track_pairs`.
+        stage: shows progress.
+        command: that repeats this run, for the report.
+
+    Raises:
+        ConfigError: no results, or two of one name. Others as :func:`track_pairs`.
+    """
+    begun = time.monotonic()
+    names = [Path(result).stem for result in results]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("name at least one result, and results by different file names")
+    methods, people = [], 0
+    for name, result in zip(names, results, strict=True):
+        with stage(f"{name}: frames") as progress:
+            tracks = track_pairs(
+                source,
+                result,
+                detector,
+                judges.recognizers,
+                cut=cut,
+                frames=frames,
+                progress=progress,
+            )
+        people = max(people, len(tracks))
+        measured = tuple(temporal(tracks, judges))
+        described = f"a video, {len(tracks)} tracks in the first {frames} frames at most"
+        methods.append(MethodResult(name, name, described, "none stated", str(result), measured))
+    data = {
+        "name": Path(source).name,
+        "domain": domain,
+        "pictures": frames,
+        "subjects": people,
+        "statement": (
+            "Calm says nothing of protection: a face that is passed through is as calm as the "
+            "source."
+        ),
+    }
+    run = describe_run(command, time.monotonic() - begun)
+    return Evaluation(data, describe_judges(judges), (), tuple(methods), run)
 
 
 def track_pairs(

@@ -117,7 +117,7 @@ def evaluate(
         describe_judges(observer.judges),
         tuple(run.calibration.measured()),
         tuple(entry.result for entry in done),
-        _describe_run(command, time.monotonic() - begun),
+        describe_run(command, time.monotonic() - begun),
     )
     return Evaluated(
         evaluation,
@@ -152,7 +152,8 @@ def describe_judges(judges: Judges) -> dict[str, Any]:
     }
 
 
-def _describe_run(command: str, seconds: float) -> dict[str, Any]:
+def describe_run(command: str, seconds: float) -> dict[str, Any]:
+    """For :attr:`Evaluation.run`."""
     return {
         "command": command,
         "version": lreorg_fast.__version__,

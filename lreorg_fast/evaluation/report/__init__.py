@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from lreorg_fast.evaluation.report.projection import FeatureSet
-from lreorg_fast.evaluation.report.writing import write_report
+from lreorg_fast.evaluation.report.writing import check_report, write_report
 
-__all__ = ["FeatureSet", "write_report"]
+__all__ = ["FeatureSet", "check_report", "write_report"]

@@ -53,10 +53,7 @@ def write_report(
     """
     shown: Samples = samples or {}
     _check_finite(evaluation)
-    make_folder(folder)
-    paths = [folder / name for name in (JSON, MARKDOWN, HTML)]
-    for path in paths:
-        check_target(path, overwrite)
+    paths = check_report(folder, overwrite)
     document = compose(evaluation, shown, features)
     contents = (
         json_text(evaluation, shown, sample_names),
@@ -67,6 +64,19 @@ def write_report(
     for path, text in zip(paths, contents, strict=True):
         with atomic_file(path, overwrite, private=faces and path.name == HTML) as stream:
             stream.write(text.encode("utf-8"))
+    return paths
+
+
+def check_report(folder: Path, overwrite: bool) -> list[Path]:
+    """Where the three files go; before anything is measured it says whether they can.
+
+    Raises:
+        OutputError: the folder cannot be made, or a file exists already.
+    """
+    make_folder(folder)
+    paths = [folder / name for name in (JSON, MARKDOWN, HTML)]
+    for path in paths:
+        check_target(path, overwrite)
     return paths
 
 
