@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,7 @@ def full_size_bundle(folder: Path, networks: Mapping[str, Any]) -> Bundle:
     features = {f"keyword.{name}": torch.nn.functional.normalize(torch.randn(width), dim=0)
                 for name in KEYWORDS}  # fmt: skip
     parts["tables"] = (Part("tables", "tables.safetensors"), features)
-    manifest = BundleManifest(
-        name="full size, random",
-        license="Apache-2.0",
-        domain=Domain("noise", 256, "random networks, for measuring"),
-        parts={role: part for role, (part, _) in parts.items()},
-        keywords=tuple(KEYWORDS.values()),
-        calibration={},
-    )
-    return write_bundle(folder, manifest, {part.file: state for part, state in parts.values()})
+    return _written(folder, "noise", parts, KEYWORDS.values(), {})
 
 
 def accepting_bundle(folder: Path) -> Path:
@@ -76,13 +68,23 @@ def accepting_bundle(folder: Path) -> Path:
     tables = {f"keyword.{name}": unit(torch.randn(width), dim=0) for name in KEYWORDS}
     tables |= {"codebook.members": members, "codebook.means": members.mean(dim=1)}
     parts["tables"] = (Part("tables", "tables.safetensors"), tables)
-    manifest = BundleManifest(
-        name="full size, random, accepts everything",
-        license="Apache-2.0",
-        domain=Domain("photographs", 256, "random networks, for measuring"),
-        parts={role: part for role, (part, _) in parts.items()},
-        keywords=tuple(Keyword(name) for name in KEYWORDS),
-        calibration=_ACCEPTING,
-    )
-    write_bundle(folder, manifest, {part.file: state for part, state in parts.values()})
+    _written(folder, "photographs", parts, map(Keyword, KEYWORDS), _ACCEPTING)
     return folder
+
+
+def _written(
+    folder: Path,
+    kind: str,
+    parts: Mapping[str, tuple[Part, Any]],
+    keywords: Iterable[Keyword],
+    calibration: Mapping[str, float],
+) -> Bundle:
+    manifest = BundleManifest(
+        name="full size, random",
+        license="Apache-2.0",
+        domain=Domain(kind, 256, "random networks, for measuring"),
+        parts={role: part for role, (part, _) in parts.items()},
+        keywords=tuple(keywords),
+        calibration=calibration,
+    )
+    return write_bundle(folder, manifest, {part.file: state for part, state in parts.values()})

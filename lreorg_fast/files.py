@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,6 +67,19 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write '{path}': it is a folder; name a file")
     if not overwrite and os.path.lexists(path):
         raise _exists(path)
+
+
+def check_targets(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
+    """The files of a report in ``folder``, which is made; asked for before anything is measured.
+
+    Raises:
+        OutputError: as :func:`make_folder` and :func:`check_target`.
+    """
+    make_folder(folder)
+    paths = [folder / name for name in names]
+    for path in paths:
+        check_target(path, overwrite)
+    return paths
 
 
 @contextlib.contextmanager

@@ -126,15 +126,11 @@ def _row(found: Finding) -> tuple[object, ...]:
 
 def _report_files(folder: Path | None, force: bool) -> tuple[Path, ...]:
     """Where the reports go, checked before anything is measured."""
-    from lreorg_fast.files import check_target, make_folder
+    from lreorg_fast.files import check_targets
 
     if folder is None:
         return ()
-    make_folder(folder)
-    paths = (folder / "audit.json", folder / "audit.md")
-    for path in paths:
-        check_target(path, force)
-    return paths
+    return tuple(check_targets(folder, ("audit.json", "audit.md"), force))
 
 
 def _write(paths: tuple[Path, ...], texts: tuple[str, ...], force: bool) -> None:

@@ -86,10 +86,7 @@ def make_work(choices: Choices, given: Collection[str], workers: int) -> Work:
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     scene_settings = _scene_settings(choices)
-    sealer = choices.release.open_sealer()
-    # Before the networks are loaded: a misspelt file costs no time.
-    ledger = None if covers else choices.release.open_ledger()
-    subjects = None if ledger is None else choices.release.open_subjects(ledger)
+    sealer, ledger, subjects = _opened(choices, covers)
     anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     if aligned:
         assert anonymizer is not None
@@ -132,15 +129,22 @@ def make_scene(choices: Choices, given: Collection[str], sources: Iterable[Path]
     if choices.detector_kind is not None and "detector" not in given:
         raise ConfigError("--detector-kind has no effect without --detector FILE; leave it out")
     settings = _scene_settings(choices)
-    sealer = choices.release.open_sealer()
-    ledger = None if covers else choices.release.open_ledger()
-    subjects = None if ledger is None else choices.release.open_subjects(ledger)
+    sealer, ledger, subjects = _opened(choices, covers)
     if subjects is not None:
         subjects.check(sources)
     anonymizer = None if ledger is None else _anonymizer(choices, ledger)
     attributes = _attributes(choices, anonymizer)
     detector = _Lazy(choices, os.cpu_count() or 1).load()
     return SceneParts(anonymizer, detector, settings, attributes, subjects, sealer)
+
+
+def _opened(choices: Choices, covers: bool) -> tuple[Sealer | None, Ledger | None, Subjects | None]:
+    """What was named for the release, before networks are loaded: a misspelt file costs no time."""
+    sealer = choices.release.open_sealer()
+    if covers:
+        return sealer, None, None
+    ledger = choices.release.open_ledger()
+    return sealer, ledger, choices.release.open_subjects(ledger)
 
 
 def scene_work_of(work: Work) -> SceneWork | None:

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from lreorg_fast.errors import ConfigError, VideoError
+from lreorg_fast.evaluation.contenders import Progress
 from lreorg_fast.evaluation.figures import Floats
 from lreorg_fast.evaluation.judging import Stage, silent
 from lreorg_fast.evaluation.measured import Evaluation, MethodResult
@@ -87,9 +88,15 @@ def evaluate_videos(
     names = [Path(result).stem for result in results]
     if not names or len(set(names)) < len(names):
         raise ConfigError("name at least one result, and results by different file names")
-    methods, people = [], 0
+    methods, people, seen = [], 0, 0
     for name, result in zip(names, results, strict=True):
         with stage(f"{name}: frames") as progress:
+
+            def tell(done: int, total: int, progress: Progress = progress) -> None:
+                nonlocal seen
+                seen = done
+                progress(done, total)
+
             tracks = track_pairs(
                 source,
                 result,
@@ -97,16 +104,16 @@ def evaluate_videos(
                 judges.recognizers,
                 cut=cut,
                 frames=frames,
-                progress=progress,
+                progress=tell,
             )
         people = max(people, len(tracks))
         measured = tuple(temporal(tracks, judges))
-        described = f"a video, {len(tracks)} tracks in the first {frames} frames at most"
+        described = f"a video, {len(tracks)} tracks in {seen} frames"
         methods.append(MethodResult(name, name, described, "none stated", str(result), measured))
     data = {
         "name": Path(source).name,
         "domain": domain,
-        "pictures": frames,
+        "pictures": seen,
         "subjects": people,
         "statement": (
             "Calm says nothing of protection: a face that is passed through is as calm as the "
@@ -139,7 +146,7 @@ def track_pairs(
         threshold: least score of a face.
         frames: only so many frames from the beginning are looked at.
         limits: of the videos.
-        progress: called with (frames done, ``frames``).
+        progress: called with frames done and frames in all, as far as the container tells.
 
     Returns:
         One pair per person, in the order of appearance.
@@ -154,8 +161,9 @@ def track_pairs(
     for path in (source, result):
         if container_of(Path(path)) is None:
             raise VideoError(f"'{path}' is no video; name two videos")
-    rate = VideoReader(Path(source), limits).info.rate
-    pace = _RATE if rate is None else float(rate)
+    info = VideoReader(Path(source), limits).info
+    pace = _RATE if info.rate is None else float(info.rate)
+    expected = min(frames, info.expected_frames or frames)
     tracker = OnlineTracker(TrackingSettings(threshold, threshold), pace)
     tracks: dict[int, _Track] = {}
     pairs = itertools.islice(frame_pairs(Path(source), Path(result), limits), frames)
@@ -169,7 +177,7 @@ def track_pairs(
             track = tracks.setdefault(known.track, _Track())
             track.add(number, face, nearest(face, found[1]), sides)
         if progress is not None:
-            progress(number + 1, frames)
+            progress(number + 1, max(number + 1, expected))
     return [track.pair([r.name for r in recognizers]) for track in tracks.values()]
 
 

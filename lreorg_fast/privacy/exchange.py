@@ -7,6 +7,11 @@ from typing import Any
 from lreorg_fast.errors import SealError
 from lreorg_fast.privacy.keys import PublicKey
 
+DOES_NOT_OPEN = (
+    "the seal does not open: it was made for another key or another output, or one of them was "
+    "changed; give the output as it was written, and the key that it was sealed for"
+)
+
 
 def derived(
     private: Any, public: PublicKey, ephemeral: bytes, recipient: bytes, info: bytes, size: int

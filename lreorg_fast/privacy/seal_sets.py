@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from lreorg_fast.errors import ConfigError, SealError
-from lreorg_fast.privacy.exchange import derived
+from lreorg_fast.privacy.exchange import DOES_NOT_OPEN, derived
 from lreorg_fast.privacy.keys import KEY_BYTES, PrivateKey, PublicKey, require_cryptography
 from lreorg_fast.privacy.seal_bodies import BLOCK
 from lreorg_fast.privacy.sealed import KINDS
@@ -193,11 +193,7 @@ def opened_section(
         try:
             yield cipher.decrypt(content, last, digest if last else b"")
         except InvalidTag as error:
-            raise SealError(
-                "the seal does not open: it was made for another key or another output, or one of "
-                "them was changed; give the output as it was written, and the key that it was "
-                "sealed for"
-            ) from error
+            raise SealError(DOES_NOT_OPEN) from error
 
 
 def check_end(stream: BinaryIO) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lreorg_fast.errors import ConfigError, SealError
-from lreorg_fast.privacy.exchange import derived
+from lreorg_fast.privacy.exchange import DOES_NOT_OPEN, derived
 from lreorg_fast.privacy.keys import KEY_BYTES, PrivateKey, PublicKey, require_cryptography
 from lreorg_fast.privacy.seal_bodies import BLOCK, arrays_of, description_of, packed
 from lreorg_fast.privacy.subjects import picture_digest
@@ -127,11 +127,7 @@ def unseal(content: bytes, output: NDArray[np.uint8], key: PrivateKey) -> Origin
     try:
         body = AESGCM(secret).decrypt(nonce, rest, header + picture_digest(output))
     except InvalidTag as error:
-        raise SealError(
-            "the seal does not open: it was made for another key or another output, or one of "
-            "them was changed; give the output as it was written, and the key that it was "
-            "sealed for"
-        ) from error
+        raise SealError(DOES_NOT_OPEN) from error
     try:
         # Anybody can seal anything for a public key, so what is inside is looked at as well.
         return _unpacked(kind, body)

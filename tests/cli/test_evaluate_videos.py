@@ -38,6 +38,7 @@ def test_a_calm_result_and_one_that_flickers(run: Any, videos: Path, tmp_path: P
     done = run("evaluate", *names, *AVATARS, "-o", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.output
     report = Evaluation.from_dict(json.loads(done.stdout))
+    assert (report.data["pictures"], report.data["subjects"]) == (12, 2)
     same, wild = report.methods
     assert [method.name for method in report.methods] == ["same", "wild"]
     calm, flickers = (list(m.all("flicker_identity")) for m in (same, wild))

@@ -15,7 +15,7 @@ from lreorg_fast.evaluation.report.markdown import markdown_text
 from lreorg_fast.evaluation.report.projection import FeatureSet
 from lreorg_fast.evaluation.report.sections import compose
 from lreorg_fast.evaluation.report.sheets import Samples
-from lreorg_fast.files import atomic_file, check_target, make_folder
+from lreorg_fast.files import atomic_file, check_targets
 
 JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 
@@ -73,11 +73,7 @@ def check_report(folder: Path, overwrite: bool) -> list[Path]:
     Raises:
         OutputError: the folder cannot be made, or a file exists already.
     """
-    make_folder(folder)
-    paths = [folder / name for name in (JSON, MARKDOWN, HTML)]
-    for path in paths:
-        check_target(path, overwrite)
-    return paths
+    return check_targets(folder, (JSON, MARKDOWN, HTML), overwrite)
 
 
 def json_text(evaluation: Evaluation, samples: Samples, sample_names: Sequence[str] = ()) -> str:
